@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from fmri.bids import SAME_TIME_S, file_labels, read_sidecar, repetition_time, slice_times
+from fmri.layout.options import LayoutOptions
 from fmri.layout.tree import BidsFile, BidsTree, run_words
 from fmri.rois.files import split_label
 from fmri.tables import NO_TRIAL_TYPE, checked_events, event_names, read_events
@@ -108,21 +109,15 @@ class Facts:
         The data set.
     images : BidsTree
         The folder of the images: the derivatives, or the data set itself.
-    id_column : str
-        Column of the events with the stimulus ids.
-    t_r : float, optional
-        Repetition time in seconds, where header and sidecar disagree.
-    affine : str
-        Which transform of the headers places the voxels.
+    wishes : LayoutOptions
+        How tables and headers are read.
     n_rows : dict of Path to int
         Rows of the tables of confounds that were read: images in several spaces share one.
     """
 
     raw: BidsTree
     images: BidsTree
-    id_column: str
-    t_r: float | None
-    affine: str
+    wishes: LayoutOptions
     n_rows: dict[Path, int] = field(default_factory=dict)
 
 
@@ -182,10 +177,10 @@ def check_image(file: BidsFile, form: str, facts: Facts, findings: Findings) -> 
     with findings.watch(ERROR, "image", subject=subject, file=path):
         opened = open_nifti(path)
         n_volumes = check_4d(path, opened)[3]
-        image_affine(path, opened, facts.affine)
+        image_affine(path, opened, facts.wishes.affine)
         sidecar = read_sidecar(path)
         header = header_tr(opened)
-        t_r = repetition_time(path.name, header=header, sidecar=sidecar, given=facts.t_r)
+        t_r = repetition_time(path.name, header=header, sidecar=sidecar, given=facts.wishes.t_r)
         slice_times(path.name, sidecar, t_r, opened.shape)
     if not t_r or facts.raw is facts.images:
         return n_volumes, t_r
@@ -197,7 +192,7 @@ def check_image(file: BidsFile, form: str, facts: Facts, findings: Findings) -> 
         name = "_".join(labels)
         of_scan = read_sidecar(folder / f"{name}_bold.nii.gz")
         scanned = of_scan.seconds("RepetitionTime")
-        is_given = facts.t_r is not None
+        is_given = facts.wishes.t_r is not None
         if scanned is not None and not is_given and abs(scanned - t_r) > SAME_TIME_S:
             raise InputError(
                 f"{path.name} has a repetition time of {t_r:g} s, but "
@@ -264,7 +259,7 @@ def check_events(
     with findings.watch(ERROR, "events", subject=subject, file=path):
         check_here(path)
         try:
-            events = read_events(path, facts.id_column)
+            events = read_events(path, facts.wishes.id_column)
         except InputError as error:
             # the column has another name here
             message = str(error).replace("condition_column", "id_column")
@@ -277,8 +272,8 @@ def check_events(
         ids.pop(NO_TRIAL_TYPE, None)
         if not ids:
             raise InputError(
-                f"{path}: the column '{facts.id_column}' holds no stimulus ids; name another "
-                "(id_column, --id-column)."
+                f"{path}: the column '{facts.wishes.id_column}' holds no stimulus ids; name "
+                "another (id_column, --id-column)."
             )
     return str(path), ids
 

@@ -11,11 +11,10 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
-from fmri.bids import run_number
 from fmri.bold import BoldRun, read_runs
 from fmri.confounds import PREPARED, strategy_confounds
 from fmri.layout.checks import ERROR, Facts, Findings, check_rois, tell_lacking_regions
@@ -32,8 +31,9 @@ from fmri.layout.files import (
     series_of,
     tell_empty_subjects,
 )
+from fmri.layout.options import layout_options
 from fmri.layout.tree import BidsTree, natural
-from neurometamer.arguments import checked
+from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
@@ -242,7 +242,8 @@ class Layout:
         Returns
         -------
         pandas.DataFrame
-            Rows of `runs`, in the order of sessions and runs.
+            Rows of `runs`, in the order of sessions and runs; of surfaces those of the left
+            hemisphere, where there are both.
 
         Raises
         ------
@@ -260,12 +261,12 @@ class Layout:
                 raise unknown_name(f"{column} of sub-{label}", wanted, dict.fromkeys(there))
             if wanted:
                 rows = rows[there == wanted]
-        for column in ("task", "space", "hemisphere", "format"):
+        for column, option in {"task": "task", "space": "space", "format": "space"}.items():
             names = dict.fromkeys(rows[column].replace("", WITHOUT))
             if len(names) > 1:
                 raise InputError(
                     f"sub-{label} has images of several {column}s: {name_ids(names)}; choose one "
-                    f"({column})."
+                    f"({option}, --{option})."
                 )
         files = {*rows["bold"], *rows["events"], *rows["confounds"]} - {""}
         errors = self.problems[self.problems["severity"] == ERROR]
@@ -273,7 +274,8 @@ class Layout:
         if messages:
             more = f" ({len(messages)} things in all, see problems)" if messages[1:] else ""
             raise InputError(messages[0] + more)
-        return rows
+        # the right hemisphere is found beside the left one
+        return rows[~rows.duplicated(list(_RUN))]
 
     def files(self, subject: str, *, task: str = "", space: str = "") -> dict[str, list[Path]]:
         """Name the files of one subject, one for each run.
@@ -412,18 +414,8 @@ def find_dataset(
     dataset: str | os.PathLike[str],
     derivatives: str | os.PathLike[str] | None = None,
     *,
-    subjects: Sequence[str] = (),
-    sessions: Sequence[str] = (),
-    runs: Sequence[str] = (),
-    task: str | None = None,
-    space: str | None = None,
-    resolution: str | None = None,
-    desc: str | None = None,
-    echo: str | None = None,
-    id_column: str = "trial_type",
-    t_r: float | None = None,
-    affine: str = "agree",
     rois: Mapping[str, str] | None = None,
+    **options: Annotated[Any, KeywordsOf("fmri.layout.options:LayoutOptions")],
 ) -> Layout:
     """Find the runs, events, confounds and ROIs of a BIDS data set, and what is wrong with them.
 
@@ -433,34 +425,12 @@ def find_dataset(
         Folder of the BIDS data set: events, sidecars, and images where there are no derivatives.
     derivatives : path-like, optional
         Folder of fMRIPrep's output: images, confounds, masks.
-    subjects : sequence of str
-        Only these labels, with or without ``sub-``; all when empty.
-    sessions : sequence of str
-        Only these labels, with or without ``ses-``; all when empty.
-    runs : sequence of str
-        Only these labels, with or without ``run-``; all when empty.
-    task : str, optional
-        Only images of this task.
-    space : str, optional
-        Only images in this space; ``"none"`` for those whose names have no label ``space``.
-    resolution : str, optional
-        Only images with this label ``res`` (volumes) or ``den`` (surfaces); ``"none"`` for those
-        without it.
-    desc : str, optional
-        Only images with this label ``desc``, such as ``"preproc"``; ``"none"`` for those without
-        it.
-    echo : str, optional
-        Only images of this echo; ``"none"`` for those without the label.
-    id_column : str
-        Column of the events that holds the stimulus ids: ``"trial_type"``, ``"stim_file"``, or any
-        other; of files the id is the name without folder and ending.
-    t_r : float, optional
-        Repetition time in seconds, where header and sidecar disagree.
-    affine : {"agree", "sform", "qform"}
-        Which transform of the headers places the voxels, see `fmri.read_run`.
     rois : mapping of str to str, optional
         ROI to the file of its mask, or ``FILE:LABEL``; ``{subject}`` stands for the label of a
         subject, and ``*`` for anything.
+    **options : object
+        Fields of `fmri.layout.options.LayoutOptions`: subjects, sessions, runs, task, space,
+        resolution, desc, echo, id_column, t_r, affine, tedana.
 
     Returns
     -------
@@ -489,34 +459,27 @@ def find_dataset(
     ...     print(str(error).split(": ")[1])
     it has no folder sub-… (it is empty).
     """
+    wishes = layout_options(options, "find_dataset")
     raw = BidsTree(dataset)
     images = raw if derivatives is None else BidsTree(derivatives)
     findings = Findings()
     pipeline = describe_folders(raw, images, findings)
     known = sorted({*raw.subjects, *images.subjects}, key=natural)
-    wanted = [name.removeprefix("sub-") for name in subjects] or known
+    wanted = [name.removeprefix("sub-") for name in wishes.subjects] or known
     for label in wanted:
         if label not in known:
             raise unknown_name(f"subject of {raw.root}", label, known)
-    chosen = {
-        "sessions": [name.removeprefix("ses-") for name in sessions],
-        "runs": [run_number(name.removeprefix("run-")) for name in runs],
-        "task": [task.removeprefix("task-")] if task else [],
-        "space": [space] if space else [],
-        "resolution": [resolution] if resolution else [],
-        "desc": [desc] if desc else [],
-        "echo": [echo] if echo else [],
-    }
     in_images = images.files(wanted)
     in_raw = [] if images is raw else raw.files(wanted)
     files = [*in_raw, *in_images]
+    chosen = wishes.labels()
     series = narrowed(series_of(in_images), chosen, images.root)
     if images is not raw:
-        of_runs = {name: chosen[name] for name in ("sessions", "runs", "task")}
+        of_runs = {name: chosen[name] for name in ("sessions", "runs", "task") if name in chosen}
         compare_runs(series_of(in_raw), series, of_runs, findings)
     check_folders(series, images.root, findings)
     check_candidates(series, findings)
-    facts = Facts(raw=raw, images=images, id_column=id_column, t_r=t_r, affine=affine)
+    facts = Facts(raw=raw, images=images, wishes=wishes)
     run_rows, stimulus_rows = run_tables(series, in_images, facts, findings)
     there = list(dict.fromkeys(row["subject"] for row in run_rows))
     tell_empty_subjects(wanted, series_of(files), findings)
@@ -528,13 +491,13 @@ def find_dataset(
         dataset=Path(dataset),
         derivatives=None if derivatives is None else Path(derivatives),
         pipeline=pipeline,
-        id_column=id_column,
+        id_column=wishes.id_column,
         runs=run_table.astype({"n_volumes": "Int64"}),
         rois=pd.DataFrame(roi_rows, columns=REGION_COLUMNS),
         stimuli=pd.DataFrame(stimulus_rows, columns=STIMULUS_COLUMNS),
         problems=pd.DataFrame(findings.rows, columns=PROBLEM_COLUMNS),
-        t_r=t_r,
-        affine=affine,
+        t_r=wishes.t_r,
+        affine=wishes.affine,
     )
 
 

@@ -19,6 +19,7 @@ from fmri.layout.checks import (
     check_events,
     check_image,
 )
+from fmri.layout.options import CHOICES
 from fmri.layout.tree import BidsFile, BidsTree, RunKey, natural, run_words
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.store import read_json
@@ -43,17 +44,6 @@ REGIONS = {
     ".dlabel.nii": "labels",
 }
 """Suffix or ending of a file of regions → what it holds."""
-
-CHOICES = {
-    "sessions": "ses",
-    "runs": "run",
-    "task": "task",
-    "space": "space",
-    "resolution": "res",
-    "desc": "desc",
-    "echo": "echo",
-}
-"""Argument of `fmri.find_dataset` → the label that it chooses by."""
 
 WITHOUT = "none"
 """What an argument is for files whose names do not have the label."""
@@ -169,7 +159,7 @@ def narrowed(
     series : list of BidsFile
         From `series_of`.
     chosen : mapping of str to sequence of str
-        Name of `CHOICES` to labels; all when empty.
+        Option of `CHOICES` to its labels.
     root : Path
         Folder of the images, for messages.
 
@@ -189,8 +179,6 @@ def narrowed(
             "_bold.dtseries.nii) of these subjects; give the folder that holds them."
         )
     for argument, labels in chosen.items():
-        if not labels:
-            continue
         key = CHOICES[argument]
         there = [label_of(file, key) or WITHOUT for file in series]
         for label in labels:
@@ -216,7 +204,7 @@ def compare_runs(
     series : sequence of BidsFile
         Images of the derivatives.
     chosen : mapping of str to sequence of str
-        Sessions, runs and tasks that were chosen.
+        Sessions, runs and tasks that were chosen, option to labels.
     findings : Findings
         Gets the runs.
     """
@@ -225,7 +213,7 @@ def compare_runs(
         is_chosen = True
         for argument, labels in chosen.items():
             label = label_of(file, CHOICES[argument]) or WITHOUT
-            if labels and label not in labels:
+            if label not in labels:
                 is_chosen = False
         if is_chosen and file.run_key not in there:
             there.add(file.run_key)
@@ -320,7 +308,7 @@ def check_candidates(series: Sequence[BidsFile], findings: Findings) -> None:
             labels = [label_of(file, key) or WITHOUT for file in files]
             different = dict.fromkeys(labels)
             if len(different) > 1:
-                way = f"{argument} ({name_ids(different)})"
+                way = f"{argument} (--{argument} {name_ids(different)})"
                 ways.append(way)
         cure = f"choose by {', '.join(ways)}" if ways else "keep one of them"
         names = name_ids(file.path.name for file in files)

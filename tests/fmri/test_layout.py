@@ -308,7 +308,8 @@ def test_several_images_of_a_run_are_an_error_that_lists_them_unless_one_is_chos
     assert sum("4 images fit: " in line for line in layout.describe()) == 2
     assert "4 images fit: " in message
     assert message.endswith(
-        "choose by desc (preproc, smoothAROMAnonaggr), echo (none, 2), resolution (none, 2)."
+        "choose by desc (--desc preproc, smoothAROMAnonaggr), echo (--echo none, 2), resolution "
+        "(--resolution none, 2)."
     )
     assert not layout.usable.any()
     with pytest.raises(InputError, match="4 images fit"):
@@ -326,19 +327,25 @@ def test_several_images_of_a_run_are_an_error_that_lists_them_unless_one_is_chos
 def test_several_spaces_tasks_and_hemispheres_are_to_be_chosen(written):
     raw, prep = written
     layout = find_dataset(raw, prep)
-    with pytest.raises(InputError, match=rf"images of several spaces: {MNI}, T1w, fsLR.*\(space\)"):
+    spaces = rf"images of several spaces: {MNI}, T1w, fsLR.*choose one .space, --space."
+    with pytest.raises(InputError, match=spaces):
         layout.read_runs("01")
     assert len(layout.read_runs("01", space="T1w")) == 4
     with pytest.raises(InputError, match="unknown space of sub-01 'T2w'"):
         layout.read_runs("01", space="T2w")
-    with pytest.raises(InputError, match="several hemispheres: L, R"):
-        layout.select("01", space="fsaverage5")
+    surfaces = layout.select("01", space="fsaverage5")
+    assert surfaces["hemisphere"].tolist() == ["L"] * 4  # the right one is found beside it
+    assert layout.files("01", space="fsaverage5")["bold"] == [*map(Path, surfaces["bold"])]
     with pytest.raises(InputError, match=r"unknown subject '3'.*01, 02"):
         layout.read_runs("3")
     with pytest.raises(InputError, match=r"unknown space in .*did you mean 'T1w'"):
         find_dataset(raw, prep, space="T1")
     with pytest.raises(InputError, match=r"unknown subject of .*'1'"):
         find_dataset(raw, prep, subjects=["1"])
+    with pytest.raises(InputError, match="unknown argument of find_dataset 'spaces'; did you mean"):
+        find_dataset(raw, prep, spaces="T1w")
+    with pytest.raises(InputError, match="LayoutOptions: runs is of the wrong type"):
+        find_dataset(raw, prep, runs="1")
 
 
 def test_facts_that_disagree_are_told_with_both_values(small):
