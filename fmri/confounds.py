@@ -8,13 +8,15 @@ is the same. Components of tedana go together with other strategies, and tables 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
 import re
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,11 @@ import numpy as np
 import pandas as pd
 
 from fmri.tables import DUMMIES, new_names
-from neurometamer.arguments import checked
+from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.reading import one_line
 from neurometamer.store import read_table
+from neurometamer.summaries import short_repr
 
 STRATEGIES: dict[str, str] = {
     "motion": "six parameters of head motion, with derivatives and squares",
@@ -55,6 +58,114 @@ _OLD_COMPCOR = {"a_comp_cor_": "aCompCor", "t_comp_cor_": "tCompCor"}
 _EXPANSION = re.compile(r"^(trans|rot)_[xyz]_(derivative1|power2|derivative1_power2)$")
 """Columns of ``motion="full"`` that tables of six parameters lack."""
 _AROMA = "smoothAROMAnonaggr"
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class ConfoundOptions:
+    """Strategies of confounds and their parameters.
+
+    Parameters
+    ----------
+    strategy : sequence of str
+        In place of columns, strategies of nilearn's ``load_confounds`` for tables of fMRIPrep, some
+        of `STRATEGIES`.
+    strategy_options : mapping of str to (bool, int, float or str)
+        Parameters of the strategies under nilearn's names, such as ``motion="basic"`` or
+        ``n_compcor=5``; others have nilearn's defaults.
+
+    Raises
+    ------
+    InputError
+        When a strategy is unknown, or there are parameters and no strategy.
+
+    Examples
+    --------
+    >>> options = ConfoundOptions(strategy=["compcor"], strategy_options={"n_compcor": "5"})
+    >>> options.strategy_options
+    {'n_compcor': 5}
+    """
+
+    strategy: Sequence[str] = ()
+    strategy_options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in self.strategy:
+            if name not in STRATEGIES and name != "non_steady_state":
+                raise unknown_name("strategy of confounds", name, STRATEGIES)
+        if self.strategy_options and not self.strategy:
+            raise InputError(
+                f"{name_ids(self.strategy_options)} are parameters of strategies "
+                "(strategy_options), and no strategy is given; give one (strategy, --strategy)."
+            )
+        # a command line writes numbers as text
+        values = {name: _number(value) for name, value in self.strategy_options.items()}
+        object.__setattr__(self, "strategy_options", values)
+
+    def choose(
+        self,
+        confounds: Sequence[str | os.PathLike[str]],
+        images: Sequence[str | os.PathLike[str]],
+        mixing: Sequence[str | os.PathLike[str]] = (),
+        columns: Sequence[str] = (),
+    ) -> tuple[list[Any] | None, Sequence[str] | None]:
+        """Choose the confounds of runs.
+
+        Parameters
+        ----------
+        confounds, images : sequence of path-like
+            Tables and images, one each a run; there may be no tables.
+        mixing : sequence of path-like
+            Components of tedana, one a run, or none.
+        columns : sequence of str
+            Names or patterns of columns, where there are no strategies.
+
+        Returns
+        -------
+        confounds : list of (path-like or DataFrame), or None
+            For `fmri.read_runs`.
+        columns : sequence of str, or None
+            The same.
+
+        Raises
+        ------
+        InputError
+            When columns and strategies are given, there are no tables, or a strategy cannot be
+            used.
+        """
+        if not self.strategy:
+            return list(confounds) or None, columns or None
+        if columns:
+            raise InputError(
+                f"confounds by columns ({name_ids(columns)}) and by strategy "
+                f"({name_ids(self.strategy)}); give one of the two."
+            )
+        is_of_tedana = set(self.strategy) == {"tedana"}
+        tables = list(confounds) or (list(mixing) if is_of_tedana else [])
+        if len(tables) != len(images):
+            raise InputError(
+                f"the strategy {', '.join(self.strategy)} needs a table of confounds for each of "
+                f"{len(images)} runs, and there are {len(tables)}; give them (confounds, "
+                "--confounds, or derivatives that hold them)."
+            )
+        chosen = []
+        for number, (table, image) in enumerate(zip(tables, images, strict=True)):
+            components = mixing[number] if mixing else ""
+            chosen.append(
+                strategy_confounds(
+                    table, self.strategy, image=image, mixing=components, **self.strategy_options
+                )
+            )
+        return chosen, PREPARED
+
+
+def _number(value: bool | int | float | str) -> bool | int | float | str:
+    for kind in (int, float):
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                return kind(value)
+    return value
 
 
 @checked
@@ -124,7 +235,7 @@ def strategy_confounds(
     """
     path = Path(confounds)
     _check_strategy(strategy, options)
-    components = Path(mixing) if mixing else _mixing_beside(path)
+    components = Path(mixing) if mixing else mixing_beside(path)
     is_mixing = components == path
     others = [name for name in dict.fromkeys(strategy) if name != "tedana"]
     parts = []
@@ -194,14 +305,66 @@ def _write_as_new(table: pd.DataFrame, folder: Path) -> Path:
     return file
 
 
-def _mixing_beside(confounds: Path) -> Path:
-    """Name the file of tedana's components beside a table of fMRIPrep; it need not be there."""
-    for name in TEDANA_FILES:
-        if confounds.name.endswith(name):
-            return confounds
-    places = [confounds.with_name(_TABLE.sub(name, confounds.name)) for name in TEDANA_FILES]
-    there = [place for place in places if place != confounds and place.is_file()]
+def mixing_beside(confounds: str | os.PathLike[str]) -> Path:
+    """Name the file of tedana's components that lies beside a table of fMRIPrep.
+
+    Parameters
+    ----------
+    confounds : path-like
+        The table; or the file itself, which is then the answer.
+
+    Returns
+    -------
+    Path
+        It need not be there.
+
+    Examples
+    --------
+    >>> mixing_beside("sub-01_task-x_desc-confounds_timeseries.tsv").name
+    'sub-01_task-x_desc-ICA_mixing.tsv'
+    """
+    path = Path(confounds)
+    if path.name.endswith(tuple(TEDANA_FILES)):
+        return path
+    start = _TABLE.sub("", path.name)
+    if start and not start.endswith("_"):
+        start += "_"
+    places = [path.with_name(start + name) for name in TEDANA_FILES]
+    there = [place for place in places if place.is_file()]
     return there[0] if there else places[0]
+
+
+def metrics_beside(mixing: str | os.PathLike[str]) -> Path:
+    """Name the file that classifies the components of a file of tedana.
+
+    Parameters
+    ----------
+    mixing : path-like
+        Their time courses, named as in `TEDANA_FILES`.
+
+    Returns
+    -------
+    Path
+        It need not be there.
+
+    Raises
+    ------
+    InputError
+        When the name is none of tedana's.
+
+    Examples
+    --------
+    >>> metrics_beside("sub-01_ica_mixing.tsv").name
+    'sub-01_ica_metrics.tsv'
+    """
+    path = Path(mixing)
+    for ending, other in TEDANA_FILES.items():
+        if path.name.endswith(ending):
+            return path.with_name(path.name.removesuffix(ending) + other)
+    raise InputError(
+        f"{path.name} is no table of tedana's components; give {' or '.join(TEDANA_FILES)}, with "
+        "or without a prefix."
+    )
 
 
 def rejected_components(mixing: str | os.PathLike[str]) -> pd.DataFrame:
@@ -240,18 +403,12 @@ def rejected_components(mixing: str | os.PathLike[str]) -> pd.DataFrame:
     {'rejected_ICA_1': [1.5, -1.5]}
     """
     path = Path(mixing)
-    endings = [name for name in TEDANA_FILES if path.name.endswith(name)]
-    if not endings:
-        raise InputError(
-            f"{path.name} is no table of tedana's components; give {' or '.join(TEDANA_FILES)}, "
-            "with or without a prefix."
-        )
+    metrics = metrics_beside(path)
     if not path.is_file():
         raise InputError(
             f"the strategy tedana needs {path.name}, and it is not there (looked for {path}); give "
             "the folder of tedana's output (tedana, --tedana), or leave the strategy out."
         )
-    metrics = path.with_name(path.name.removesuffix(endings[0]) + TEDANA_FILES[endings[0]])
     courses = read_table(path, once=None)
     rows = read_table(metrics, required=["Component", "classification"])
     # versions differ in the zeros before the numbers, even between their two tables

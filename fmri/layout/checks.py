@@ -17,10 +17,11 @@ from typing import Any
 import pandas as pd
 
 from fmri.bids import SAME_TIME_S, file_labels, read_sidecar, repetition_time, slice_times
+from fmri.confounds import rejected_components
 from fmri.layout.options import LayoutOptions
 from fmri.layout.tree import BidsFile, BidsTree, run_words
 from fmri.rois.files import split_label
-from fmri.tables import NO_TRIAL_TYPE, checked_events, event_names, read_events
+from fmri.tables import NO_TRIAL_TYPE, checked_events, event_names, new_names, read_events
 from fmri.volumes import check_4d, header_tr, image_affine, open_nifti
 from neurometamer.errors import InputError, name_ids
 from neurometamer.store import read_table
@@ -29,6 +30,9 @@ ERROR, NOTE = "error", "note"
 
 CONFOUNDS = ("timeseries", "regressors")
 """Last words of the names of fMRIPrep's confounds; the second is that of versions before 20.2."""
+
+OLD_CONFOUNDS = "_bold_confounds.tsv"
+"""End of the names of confounds of fMRIPrep 1.0 and 1.1."""
 
 WITHOUT_EVENTS = "rest"
 """Tasks whose names begin so have no events (BIDS 1.9, "Task events")."""
@@ -111,14 +115,15 @@ class Facts:
         The folder of the images: the derivatives, or the data set itself.
     wishes : LayoutOptions
         How tables and headers are read.
-    n_rows : dict of Path to int
-        Rows of the tables of confounds that were read: images in several spaces share one.
+    n_rows : dict of Path to (int, dict of str to str)
+        Rows of the tables of confounds that were read, and their columns with old names: images in
+        several spaces share one.
     """
 
     raw: BidsTree
     images: BidsTree
     wishes: LayoutOptions
-    n_rows: dict[Path, int] = field(default_factory=dict)
+    n_rows: dict[Path, tuple[int, dict[str, str]]] = field(default_factory=dict)
 
 
 def check_here(path: Path) -> None:
@@ -202,7 +207,7 @@ def check_image(file: BidsFile, form: str, facts: Facts, findings: Findings) -> 
     return n_volumes, t_r
 
 
-_DERIVED = ("space", "res", "den", "desc", "hemi", "echo")
+_DERIVED = ("space", "res", "den", "desc", "variant", "hemi", "echo")
 """Labels that preprocessing adds."""
 
 
@@ -356,7 +361,8 @@ def check_confounds(
     fitting = []
     for other in beside:
         is_table = other.suffix in CONFOUNDS and other.ending == ".tsv"
-        if is_table and other.labels.get("desc") == "confounds":
+        is_new = is_table and other.labels.get("desc") == "confounds"
+        if is_new or other.path.name.endswith(OLD_CONFOUNDS):
             fitting.append(other)
     subject = file.labels.get("sub", "")
     if len(fitting) > 1:
@@ -371,14 +377,77 @@ def check_confounds(
     path = fitting[0].path
     with findings.watch(ERROR, "confounds", subject=subject, file=path):
         check_here(path)
-        if path not in facts.n_rows:
-            facts.n_rows[path] = len(read_table(path))
-        n_rows = facts.n_rows[path]
-        if n_volumes and n_rows != n_volumes:
-            raise InputError(
-                f"{path.name} has {n_rows} rows but {file.path.name} has {n_volumes} volumes; one "
-                "row a volume is needed. Find out which of the two was cut."
+        renamed = _check_rows(path, file, n_volumes, facts)
+        if renamed:
+            names = name_ids(f"{old} as {new}" for old, new in renamed.items())
+            findings.add(
+                NOTE,
+                "old confounds",
+                f"{path.name} has the columns of fMRIPrep 1.0 or 1.1, which are read under their "
+                f"names from 1.2 on ({names}); nothing is to be done.",
+                subject=subject,
+                file=path,
             )
+    return str(path)
+
+
+def _check_rows(path: Path, file: BidsFile, n_volumes: int, facts: Facts) -> dict[str, str]:
+    """Compare the rows of a table with the volumes of its image; give columns with old names."""
+    if path not in facts.n_rows:
+        table = read_table(path)
+        facts.n_rows[path] = len(table), new_names(table.columns)
+    n_rows, renamed = facts.n_rows[path]
+    if n_volumes and n_rows != n_volumes:
+        raise InputError(
+            f"{path.name} has {n_rows} rows but {file.path.name} has {n_volumes} volumes; one row "
+            "a volume is needed. Find out which of the two was cut."
+        )
+    return renamed
+
+
+def check_components(
+    file: BidsFile,
+    components: Sequence[BidsFile],
+    n_volumes: int,
+    facts: Facts,
+    findings: Findings,
+) -> str:
+    """Find tedana's components of an image, and compare their rows with its volumes.
+
+    Parameters
+    ----------
+    file : BidsFile
+        The image.
+    components : sequence of BidsFile
+        Tables of time courses of components of the same run.
+    n_volumes : int
+        Its volumes; 0 where unknown.
+    facts : Facts
+        Where files are.
+    findings : Findings
+        Gets what is wrong.
+
+    Returns
+    -------
+    str
+        The table; empty where there is none.
+    """
+    subject = file.labels.get("sub", "")
+    if len(components) > 1:
+        _tell_several(file, components, "components", "fit", findings)
+        return ""
+    if not components:
+        if facts.wishes.tedana is not None:
+            run = run_words(file.run_key)
+            message = f"{run} has no desc-ICA_mixing.tsv in {facts.wishes.tedana}; run tedana on "
+            message += "it, or leave it out."
+            findings.add(NOTE, "no components", message, subject=subject, file=file.path)
+        return ""
+    path = components[0].path
+    with findings.watch(ERROR, "components", subject=subject, file=path):
+        check_here(path)
+        _check_rows(path, file, n_volumes, facts)
+        rejected_components(path)
     return str(path)
 
 
@@ -440,13 +509,15 @@ def check_rois(
                 file=place,
             )
     for name, places in lacking.items():
-        fits_nobody = len(subjects) > 1 and len(places) == len(subjects)
+        if len(subjects) > 1 and len(places) == len(subjects):
+            everybody = [f"sub-{subject}" for subject in subjects]
+            message = f"ROI '{name}': there is no {patterns[name]} of any of the {len(subjects)} "
+            message += f"subjects ({name_ids(everybody)}); correct the pattern of this ROI."
+            findings.add(ERROR, "ROI", message)
+            continue
         for subject, place in places:
             message = f"sub-{subject}: ROI '{name}': there is no {place}; correct the pattern of "
             message += "this ROI, or leave the subject out."
-            if fits_nobody:
-                message = f"ROI '{name}': there is no {patterns[name]} of any subject; correct the "
-                message += "pattern of this ROI."
             findings.add(ERROR, "ROI", message, subject=subject, file=place)
     return rows
 

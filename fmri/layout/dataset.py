@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import pandas as pd
 
 from fmri.bold import BoldRun, read_runs
-from fmri.confounds import PREPARED, strategy_confounds
+from fmri.confounds import ConfoundOptions
 from fmri.layout.checks import ERROR, Facts, Findings, check_rois, tell_lacking_regions
 from fmri.layout.files import (
     LACKING,
@@ -42,7 +42,7 @@ _SPELLED_OUT = 5
 
 _RUN = ("subject", "session", "task", "run", "variant")
 _LABELS = ("space", "resolution", "hemisphere", "desc", "echo", "format")
-_FILES = ("bold", "events", "confounds", "brain_mask")
+_FILES = ("bold", "events", "confounds", "mixing", "brain_mask")
 
 RUN_COLUMNS = (*_RUN, *_LABELS, "n_volumes", "t_r", "n_events", *_FILES)
 STIMULUS_COLUMNS = (*_RUN, "id", "n_events")
@@ -79,7 +79,8 @@ class Layout:
         One row an image of time series. Labels: subject, session, task, run, variant (acq, ce, rec,
         dir), space, resolution (res or den), hemisphere, desc, echo; empty where the name has none.
         Facts: format (volume, surface, cifti), n_volumes, t_r (s), n_events; missing where they
-        cannot be read. Files: bold, events, confounds, brain_mask; empty where there is none.
+        cannot be read. Files: bold, events, confounds, mixing (tedana's components), brain_mask;
+        empty where there is none.
     rois : pandas.DataFrame
         One row a file of regions: subject, session, kind (mask, dseg, probabilities, labels, or
         given), name, space, resolution, hemisphere, file, table (the names of labels).
@@ -155,7 +156,7 @@ class Layout:
         """
         errors = self.problems[self.problems["severity"] == ERROR]
         broken = errors["file"][errors["file"] != ""]
-        files = self.runs[["bold", "events", "confounds"]]
+        files = self.runs[["bold", "events", "confounds", "mixing"]]
         return ~files.isin(broken.tolist()).any(axis=1)
 
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -200,9 +201,10 @@ class Layout:
                 _span("volumes", rows["n_volumes"]),
                 _span("repetition time (s)", rows["t_r"]),
             ]
-            for name in ("events", "confounds"):
+            for name in ("events", "confounds", "mixing"):
                 n_tables = int(rows[name].ne("").sum())
-                facts.append(f"{n_tables} {name}")
+                if n_tables or name != "mixing":
+                    facts.append(f"{n_tables} {name}")
             lines.append(f"{_named(of_image, labels)}: {', '.join(facts)}")
         alike: dict[tuple[str, ...], list[str]] = {}
         for labels, rows in self.stimuli.groupby(list(_RUN), sort=False):
@@ -268,7 +270,7 @@ class Layout:
                     f"sub-{label} has images of several {column}s: {name_ids(names)}; choose one "
                     f"({option}, --{option})."
                 )
-        files = {*rows["bold"], *rows["events"], *rows["confounds"]} - {""}
+        files = {*rows["bold"], *rows["events"], *rows["confounds"], *rows["mixing"]} - {""}
         errors = self.problems[self.problems["severity"] == ERROR]
         messages = errors["message"][errors["file"].isin(files)].tolist()
         if messages:
@@ -290,7 +292,8 @@ class Layout:
         Returns
         -------
         dict of str to list of Path
-            By the names bold, events and confounds; the last is empty where no run has any.
+            By the names bold, events, confounds and mixing; confounds are empty where no run has
+            any, mixing where not all have it.
 
         Raises
         ------
@@ -299,14 +302,17 @@ class Layout:
         """
         rows = self.select(subject, task=task, space=space)
         files = {}
-        for name in ("bold", "events", "confounds"):
+        for name in ("bold", "events", "confounds", "mixing"):
             files[name] = [Path(file) for file in rows[name] if file]
         n_lacking = len(rows) - len(files["confounds"])
         if 0 < n_lacking < len(rows):
             raise InputError(
                 f"{n_lacking} of {len(rows)} runs of sub-{subject.removeprefix('sub-')} have no "
-                "table of confounds; add them, or leave these runs out (runs, sessions)."
+                "table of confounds; add them, or choose other runs (runs, --runs; sessions, "
+                "--sessions)."
             )
+        if len(files["mixing"]) < len(rows):
+            files["mixing"] = []
         return files
 
     def masks(self, subject: str) -> dict[str, Path]:
@@ -339,6 +345,7 @@ class Layout:
         space: str = "",
         columns: Sequence[str] = (),
         strategy: Sequence[str] = (),
+        hemispheres: str = "both",
         **options: Any,
     ) -> list[BoldRun]:
         """Open the runs of one subject, checked, with their confounds.
@@ -354,6 +361,8 @@ class Layout:
             motion parameters.
         strategy : sequence of str
             Instead: nilearn's strategies, see `fmri.confounds.strategy_confounds`.
+        hemispheres : {"both", "one"}
+            Whether series on a surface need the file of the other hemisphere.
         **options : object
             Parameters of the strategies.
 
@@ -370,42 +379,37 @@ class Layout:
         Warns
         -----
         UserWarning
-            When a run of the data set has no preprocessed image.
+            When a run of the data set has no preprocessed image, or preprocessed runs have no
+            confounds.
         """
         files = self.files(subject, task=task, space=space)
         of_subject = self.problems["subject"] == subject.removeprefix("sub-")
         lacking = self.problems["problem"].eq(LACKING) & of_subject
         for message in self.problems["message"][lacking]:
             warnings.warn(message, stacklevel=2)
-        if options and not strategy:
+        chosen = ConfoundOptions(strategy=strategy, strategy_options=options)
+        name = f"sub-{subject.removeprefix('sub-')}"
+        has_confounds = bool(files["confounds"] or (files["mixing"] and "tedana" in strategy))
+        if (strategy or columns) and not has_confounds:
             raise InputError(
-                f"{name_ids(options)} are parameters of strategies, and no strategy is given; give "
-                "one (strategy)."
+                f"the runs of {name} have no tables of confounds; give derivatives that hold them "
+                "(derivatives, --derivatives), or ask for none."
             )
-        if strategy and columns:
-            raise InputError(
-                f"confounds by columns ({name_ids(columns)}) and by strategy "
-                f"({name_ids(strategy)}); give one of the two."
+        if self.derivatives is not None and not has_confounds:
+            warnings.warn(
+                f"the runs of {name} have no tables of confounds; none are in the model.",
+                stacklevel=2,
             )
-        if (strategy or columns) and not files["confounds"]:
-            raise InputError(
-                f"the runs of sub-{subject.removeprefix('sub-')} have no tables of confounds; give "
-                "derivatives that hold them, or ask for none."
-            )
-        confounds: list[Any] = list(files["confounds"])
-        if strategy:
-            pairs = zip(files["confounds"], files["bold"], strict=True)
-            confounds = [
-                strategy_confounds(file, strategy, image=image, **options) for file, image in pairs
-            ]
+        confounds, used = chosen.choose(files["confounds"], files["bold"], files["mixing"], columns)
         return read_runs(
             files["bold"],
             files["events"],
-            confounds or None,
+            confounds,
             t_r=self.t_r,
-            columns=PREPARED if strategy else columns or None,
+            columns=used,
             condition_column=self.id_column,
             affine=self.affine,
+            hemispheres=hemispheres,
         )
 
 
@@ -473,14 +477,18 @@ def find_dataset(
     in_raw = [] if images is raw else raw.files(wanted)
     files = [*in_raw, *in_images]
     chosen = wishes.labels()
+    components = in_images
+    if wishes.tedana is not None:
+        components = BidsTree(wishes.tedana).files(wanted)
     series = narrowed(series_of(in_images), chosen, images.root)
     if images is not raw:
-        of_runs = {name: chosen[name] for name in ("sessions", "runs", "task") if name in chosen}
+        names = [name for name in ("sessions", "runs", "task") if name in chosen]
+        of_runs = {name: chosen[name] for name in names}
         compare_runs(series_of(in_raw), series, of_runs, findings)
     check_folders(series, images.root, findings)
     check_candidates(series, findings)
     facts = Facts(raw=raw, images=images, wishes=wishes)
-    run_rows, stimulus_rows = run_tables(series, in_images, facts, findings)
+    run_rows, stimulus_rows = run_tables(series, in_images, components, facts, findings)
     there = list(dict.fromkeys(row["subject"] for row in run_rows))
     tell_empty_subjects(wanted, series_of(files), findings)
     roi_rows = found_regions(files, images)

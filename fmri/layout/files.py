@@ -5,22 +5,25 @@ Files of one run are found by their labels; what cannot be matched is told.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fmri.bids import run_number
+from fmri.bids import file_labels, run_number
+from fmri.confounds import TEDANA_FILES
 from fmri.layout.checks import (
     ERROR,
     NOTE,
     Facts,
     Findings,
+    check_components,
     check_confounds,
     check_events,
     check_image,
 )
 from fmri.layout.options import CHOICES
-from fmri.layout.tree import BidsFile, BidsTree, RunKey, natural, run_words
+from fmri.layout.tree import BidsFile, BidsTree, RunKey, key_of, natural, run_words
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.store import read_json
 
@@ -106,7 +109,9 @@ def describe_folders(raw: BidsTree, images: BidsTree, findings: Findings) -> str
 
 
 def series_of(files: Sequence[BidsFile]) -> list[BidsFile]:
-    """Choose the files that hold time series; old versions of fMRIPrep leave out the last word.
+    """Choose the files that hold time series, also under their names in old versions of fMRIPrep.
+
+    These leave out the last word of surfaces (before 20.2), or end in ``preproc`` (1.0 and 1.1).
 
     Parameters
     ----------
@@ -122,7 +127,8 @@ def series_of(files: Sequence[BidsFile]) -> list[BidsFile]:
     for file in files:
         is_surface = file.ending == ".func.gii" and "hemi" in file.labels
         is_old = is_surface and not file.suffix
-        is_series = file.suffix == "bold" or is_old
+        is_oldest = file.suffix == "preproc" and "_bold_" in file.path.name
+        is_series = file.suffix == "bold" or is_old or is_oldest
         if is_series and file.ending in FORMATS:
             series.append(file)
     return series
@@ -136,7 +142,8 @@ def label_of(file: BidsFile, key: str) -> str:
     file : BidsFile
         The file.
     key : str
-        Such as ``"space"``; the resolution of a surface is its density, and a run is a number.
+        Such as ``"space"``; the resolution of a surface is its density, a run is a number, and
+        ``variant`` of fMRIPrep 1.0 and 1.1 is ``desc``.
 
     Returns
     -------
@@ -146,6 +153,8 @@ def label_of(file: BidsFile, key: str) -> str:
     label = file.labels.get(key, "")
     if key == "res" and not label:
         return file.labels.get("den", "")
+    if key == "desc" and not label:
+        return file.labels.get("variant", "")
     return run_number(label) if key == "run" else label
 
 
@@ -327,7 +336,11 @@ def check_candidates(series: Sequence[BidsFile], findings: Findings) -> None:
 
 
 def run_tables(
-    series: Sequence[BidsFile], files: Sequence[BidsFile], facts: Facts, findings: Findings
+    series: Sequence[BidsFile],
+    files: Sequence[BidsFile],
+    components: Sequence[BidsFile],
+    facts: Facts,
+    findings: Findings,
 ) -> tuple[list[Row], list[Row]]:
     """Read what is known of each image, and which stimuli appear in each run.
 
@@ -337,6 +350,8 @@ def run_tables(
         Images that were chosen.
     files : sequence of BidsFile
         All files of the folder of the images.
+    components : sequence of BidsFile
+        Files that may be those of tedana.
     facts : Facts
         Where files are.
     findings : Findings
@@ -349,9 +364,15 @@ def run_tables(
     stimuli : list of dict
         One row a run and stimulus.
     """
-    of_run: dict[RunKey, list[BidsFile]] = {}
+    of_run: dict[RunKey, list[BidsFile]] = defaultdict(list)
     for file in files:
-        of_run.setdefault(file.run_key, []).append(file)
+        of_run[file.run_key].append(file)
+    of_tedana: dict[RunKey, list[BidsFile]] = defaultdict(list)
+    for file in components:
+        if file.path.name.endswith(tuple(TEDANA_FILES)):
+            # without a prefix only the folder says of which run it is
+            labels = file.labels if "sub" in file.labels else file_labels(file.path.parent)
+            of_tedana[key_of(labels)].append(file)
     run_rows = []
     stimulus_rows: dict[RunKey, list[Row]] = {}
     for file in sorted(series, key=_order):
@@ -363,6 +384,7 @@ def run_tables(
         brain_masks = []
         for other in beside:
             is_of_brain = other.suffix == "mask" and label_of(other, "desc") == "brain"
+            is_of_brain = is_of_brain or other.suffix == "brainmask"
             if is_of_brain and _place(other) == place:
                 brain_masks.append(str(other.path))
         variant = [f"{key}-{label}" for key, label in file.run_key if key in _VARIANTS]
@@ -385,6 +407,7 @@ def run_tables(
             "bold": str(file.path),
             "events": events_file,
             "confounds": check_confounds(file, beside, n_volumes, facts, findings),
+            "mixing": check_components(file, of_tedana[file.run_key], n_volumes, facts, findings),
             "brain_mask": brain_masks[0] if brain_masks else "",
         }
         run_rows.append(row)

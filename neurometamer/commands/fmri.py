@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,6 +73,13 @@ class SelectionOptions:
     select_on: Sequence[str] = ()
 
 
+LAYOUT = ("sessions", "runs", "task", "space", "resolution", "desc", "echo", "id_column", "tedana")
+"""Options of `fmri.find_dataset` that go with a data set alone; ``t_r`` and ``affine`` go with
+files named one by one, too."""
+
+CONFOUNDS = ("strategy", "strategy_options")
+"""Options of `fmri.confounds.ConfoundOptions`."""
+
 VOLUMES = ("volumes", "grid")
 """Options that `fmri.read_beta_images` takes."""
 
@@ -83,15 +90,19 @@ def fmri_betas(
     masks: Mapping[str, str | Path],
     out: str | Path,
     *,
-    bold: Files,
-    events: Files,
+    bold: Files = (),
+    events: Files = (),
     confounds: Files = (),
+    bids: str | Path | None = None,
+    derivatives: str | Path | None = None,
     contrast: str = "",
-    bids: bool = False,
+    as_bids: bool = False,
     progress: Progress | None = None,
     **options: Annotated[
         Any,
         KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.layout.options:LayoutOptions", LAYOUT),
+        KeywordsOf("fmri.confounds:ConfoundOptions", CONFOUNDS),
         KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
         KeywordsOf("fmri.rois.regions:read_regions", ROIS),
         KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
@@ -114,18 +125,23 @@ def fmri_betas(
         BIDS events.tsv files, one a run, in the order of `bold`.
     confounds : sequence of path-like
         Confounds tables, one a run, or none.
+    bids : path-like, optional
+        Instead of these three: folder of a BIDS data set, of which one `subject` is taken;
+        ``{subject}`` in `masks` stands for its label.
+    derivatives : path-like, optional
+        With `bids`: folder of fMRIPrep's output (images, confounds).
     contrast : str
         Weighted sum of conditions, such as ``"intact - scrambled"`` (`fmri.parse_contrast`):
         instead of betas, its maps effect.nii.gz, t.nii.gz and z.nii.gz over all runs and masks, for
         definitions of regions.
-    bids : bool
+    as_bids : bool
         Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task and space
         of the first BOLD file.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Options of `fmri.read_runs`, `fmri.estimate_betas`, `fmri.SingleTrialOptions` and
-        `fmri.read_regions`.
+        Options of `fmri.read_runs`, `fmri.LayoutOptions`, `fmri.confounds.ConfoundOptions`,
+        `fmri.estimate_betas`, `fmri.SingleTrialOptions` and `fmri.read_regions`.
 
     Returns
     -------
@@ -151,23 +167,16 @@ def fmri_betas(
     from fmri.betas.contrasts import estimate_contrast, parse_contrast, write_contrast
     from fmri.betas.derivatives import write_bids_betas
     from fmri.betas.estimate import write_betas
-    from fmri.bids import file_labels, find_reader
-    from fmri.rois.regions import read_regions
-    from fmri.series import SERIES_READERS
+    from fmri.bids import file_labels
 
-    for file in bold:
-        if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
-            raise InputError(
-                f"{Path(file).name} is no volume, and betas are written as one; use fmri patterns "
-                "--out FILE.h5 for surfaces and CIFTI."
-            )
+    scans = Scans(bold=bold, events=events, confounds=confounds, bids=bids, derivatives=derivatives)
+    _check_volumes(bold)
     if contrast:
         parse_contrast(contrast)
         if not masks:
             raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
-        runs, glm, of_regions = _open(bold, events, confounds, options)
-        definitions = {name: os.fspath(mask) for name, mask in masks.items()}
-        regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
+        runs, regions, glm = scans.open(masks, options)
+        _check_volumes(run.image for run in runs)
         known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
         if unused := [name for name in glm if name not in known]:
             raise InputError(
@@ -182,36 +191,190 @@ def fmri_betas(
         bold=bold,
         events=events,
         confounds=confounds,
+        bids=bids,
+        derivatives=derivatives,
         progress=progress,
         **options,
     )
-    if bids:
-        labels = file_labels(bold[0])
+    if as_bids:
+        labels = file_labels(patterns.provenance["runs"][0]["image"])
         named = {name: labels[name] for name in ("task", "space") if labels.get(name)}
         write_bids_betas(patterns, out, **named)
         return Path(out)
     return write_betas(patterns, out)
 
 
-def _open(
-    bold: Files, events: Files, confounds: Files, options: Mapping[str, Any]
-) -> tuple[list[BoldRun], dict[str, Any], dict[str, Any]]:
-    """Open the runs, and give the options of the model and those of regions."""
-    from fmri.betas.single_trials import SingleTrialOptions
-    from fmri.bold import read_runs
+def _check_volumes(images: Iterable[str | Path]) -> None:
+    """Refuse series that are no volumes, of which betas cannot be written as one."""
+    from fmri.bids import find_reader
+    from fmri.series import SERIES_READERS
 
-    of_runs = {name: options[name] for name in RUNS if name in options}
-    if "columns" in of_runs:
-        of_runs["columns"] = of_runs["columns"] or None
-    of_regions = {name: options[name] for name in ROIS if name in options}
-    elsewhere = (*RUNS, *TRIALS, *VOLUMES, *ROIS)
-    glm = {name: value for name, value in options.items() if name not in elsewhere}
-    if ignored := glm.pop("ignore", ()):
-        glm["ignore"] = tuple(ignored)
-    trials = SingleTrialOptions(**{name: options[name] for name in TRIALS if name in options})
-    if trials != SingleTrialOptions():
-        glm["single_trials"] = trials
-    return read_runs(bold, events, confounds or None, **of_runs), glm, of_regions
+    for file in images:
+        if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
+            raise InputError(
+                f"{Path(file).name} is no volume, and betas are written as one; use fmri patterns "
+                "--out FILE.h5 for surfaces and CIFTI."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scans:
+    """Where the runs of one subject are: files named one by one, or a BIDS data set.
+
+    Parameters
+    ----------
+    bold, events, confounds : sequence of path-like
+        One file a run each.
+    bids : path-like, optional
+        Folder of a data set instead.
+    derivatives : path-like, optional
+        Folder of its preprocessed images.
+
+    Raises
+    ------
+    InputError
+        When files and a data set are given, or derivatives alone.
+
+    Examples
+    --------
+    >>> try:
+    ...     Scans(bold=["bold.nii"], bids="dataset")
+    ... except InputError as error:
+    ...     print(error)
+    bold (--bold) and a BIDS data set (--bids) exclude each other; give one of the two.
+    """
+
+    bold: Files = ()
+    events: Files = ()
+    confounds: Files = ()
+    bids: str | Path | None = None
+    derivatives: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        files = ("bold", "events", "confounds")
+        named = [f"{name} (--{name})" for name in files if getattr(self, name)]
+        if self.bids is not None and named:
+            raise InputError(
+                f"{name_ids(named)} and a BIDS data set (--bids) exclude each other; give one of "
+                "the two."
+            )
+        if self.bids is None and self.derivatives is not None:
+            raise InputError(
+                "derivatives (--derivatives) are those of a BIDS data set; give it, too (--bids)."
+            )
+
+    @property
+    def given(self) -> bool:
+        """Whether there are any."""
+        return self.bids is not None or bool(self.bold)
+
+    def open(
+        self, masks: Mapping[str, str | Path], options: Mapping[str, Any]
+    ) -> tuple[list[BoldRun], Regions, dict[str, Any]]:
+        """Open the runs and the regions.
+
+        Parameters
+        ----------
+        masks : mapping of str to path-like
+            ROI to its file or definition.
+        options : mapping of str to object
+            Options of the command.
+
+        Returns
+        -------
+        runs : list of BoldRun
+            Checked.
+        regions : Regions
+            On the grid of the runs.
+        glm : dict of str to object
+            Options of `fmri.estimate_betas`.
+
+        Raises
+        ------
+        InputError
+            When something does not fit.
+        """
+        from fmri.betas.single_trials import SingleTrialOptions
+        from fmri.rois.regions import read_regions
+
+        elsewhere = {*RUNS, *TRIALS, *VOLUMES, *ROIS, *LAYOUT, *CONFOUNDS}
+        glm = {name: value for name, value in options.items() if name not in elsewhere}
+        if ignored := glm.pop("ignore", ()):
+            glm["ignore"] = tuple(ignored)
+        trials = SingleTrialOptions(**_chosen(options, TRIALS))
+        if trials != SingleTrialOptions():
+            glm["single_trials"] = trials
+        definitions = {name: os.fspath(mask) for name, mask in masks.items()}
+        of_regions = _chosen(options, ROIS)
+        if self.bids is None:
+            runs = self._files(options)
+        else:
+            of_regions.pop("space", None)  # the names of its images say it
+            runs = self._dataset(options)
+            label = runs[0].subject
+            for name, definition in definitions.items():
+                definitions[name] = definition.replace("{subject}", label)
+        regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
+        return runs, regions, glm
+
+    def _files(self, options: Mapping[str, Any]) -> list[BoldRun]:
+        """Open files that are named one by one."""
+        from fmri.bold import read_runs
+        from fmri.confounds import ConfoundOptions
+
+        unused = [
+            f"{name} (--{name.replace('_', '-')})"
+            for name in LAYOUT
+            if name in options and name != "space"
+        ]
+        if unused:
+            raise InputError(
+                f"{name_ids(unused)} choose images of a BIDS data set, and files are named one by "
+                "one; give the data set (--bids), or leave them out."
+            )
+        of_runs = _chosen(options, RUNS)
+        wanted = ConfoundOptions(**_chosen(options, CONFOUNDS))
+        tables, columns = wanted.choose(
+            self.confounds, self.bold, columns=of_runs.pop("columns", None) or ()
+        )
+        return read_runs(self.bold, self.events, tables, columns=columns, **of_runs)
+
+    def _dataset(self, options: Mapping[str, Any]) -> list[BoldRun]:
+        """Open the runs of one subject of a data set."""
+        from fmri.confounds import ConfoundOptions
+        from fmri.layout.dataset import find_dataset
+
+        if "condition_column" in options:
+            raise InputError(
+                "condition_column (--condition-column) is for events named one by one; of a data "
+                "set give id_column (--id-column)."
+            )
+        assert self.bids is not None
+        subject = options.get("subject")
+        layout = find_dataset(
+            self.bids,
+            self.derivatives,
+            subjects=[subject] if subject else [],
+            **_chosen(options, (*LAYOUT, "t_r", "affine")),
+        )
+        if len(layout.subjects) > 1:
+            raise InputError(
+                f"{self.bids} holds {len(layout.subjects)} subjects ({name_ids(layout.subjects)}); "
+                "choose one (subject, --subject)."
+            )
+        wanted = ConfoundOptions(**_chosen(options, CONFOUNDS))
+        parameters: dict[str, Any] = dict(wanted.strategy_options)
+        return layout.read_runs(
+            layout.subjects[0],
+            columns=options.get("columns") or (),
+            strategy=wanted.strategy,
+            hemispheres=options.get("hemispheres", "both"),
+            **parameters,
+        )
+
+
+def _chosen(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: options[name] for name in names if name in options}
 
 
 def _read_estimated(
@@ -245,6 +408,8 @@ def fmri_patterns(
     bold: Files = (),
     events: Files = (),
     confounds: Files = (),
+    bids: str | Path | None = None,
+    derivatives: str | Path | None = None,
     betas: str | Path | None = None,
     zscore: str = "none",
     residuals: str | Path | None = None,
@@ -252,6 +417,8 @@ def fmri_patterns(
     **options: Annotated[
         Any,
         KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.layout.options:LayoutOptions", LAYOUT),
+        KeywordsOf("fmri.confounds:ConfoundOptions", CONFOUNDS),
         KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
         KeywordsOf("fmri.rois.regions:read_regions", ROIS),
         KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
@@ -270,7 +437,12 @@ def fmri_patterns(
     out : path-like, optional
         HDF5 file to write.
     bold, events, confounds : sequence of path-like
-        One file a run each (confounds may be left out); or give `betas`.
+        One file a run each (confounds may be left out); or give `bids` or `betas`.
+    bids : path-like, optional
+        Instead of BOLD files: folder of a BIDS data set, of which one `subject` is taken;
+        ``{subject}`` in `masks` stands for its label, without sub-.
+    derivatives : path-like, optional
+        With `bids`: folder of fMRIPrep's output (images, confounds).
     betas : path-like, optional
         Instead of BOLD runs: folder written by ``neurometamer fmri betas``, root of BIDS
         derivatives with single-trial maps (with ``subject``), or what another program made
@@ -284,8 +456,9 @@ def fmri_patterns(
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Fields of `SelectionOptions`; options of `fmri.read_runs`, `fmri.estimate_betas`,
-        `fmri.SingleTrialOptions`, `fmri.read_beta_images` and `fmri.read_regions`.
+        Fields of `SelectionOptions`; options of `fmri.read_runs`, `fmri.LayoutOptions`,
+        `fmri.confounds.ConfoundOptions`, `fmri.estimate_betas`, `fmri.SingleTrialOptions`,
+        `fmri.read_beta_images` and `fmri.read_regions`.
 
     Returns
     -------
@@ -305,23 +478,21 @@ def fmri_patterns(
     ...     fmri_patterns({"V1": "V1.nii.gz"})
     ... except InputError as error:
     ...     print(error)
-    give either BOLD runs (--bold and --events) or a folder of betas (--betas).
+    give either BOLD runs (--bold and --events, or --bids) or a folder of betas (--betas).
     """
     from fmri.betas.estimate import estimate_betas
     from fmri.patterns import write_patterns
     from fmri.pooling import zscore_patterns
-    from fmri.rois.regions import read_regions
     from fmri.selection import select_voxels
 
     if out is not None and Path(out).is_dir():
         raise InputError(f"{out} is a folder; give the name of a file to write.")
     if not masks:
         raise InputError("no masks given; use --masks NAME=FILE, one for each ROI.")
-    # what is not the name of a file that exists is a definition
-    definitions = {name: os.fspath(mask) for name, mask in masks.items()}
-    if (betas is None) == (not bold):
+    scans = Scans(bold=bold, events=events, confounds=confounds, bids=bids, derivatives=derivatives)
+    if (betas is None) == (not scans.given):
         raise InputError(
-            "give either BOLD runs (--bold and --events) or a folder of betas (--betas)."
+            "give either BOLD runs (--bold and --events, or --bids) or a folder of betas (--betas)."
         )
     names = [field.name for field in fields(SelectionOptions) if field.name in options]
     selection = SelectionOptions(**{name: options.pop(name) for name in names})
@@ -331,10 +502,14 @@ def fmri_patterns(
     if betas is not None:
         if residuals is not None:
             raise InputError("betas have no residuals; give BOLD runs, or leave --residuals out.")
+        # what is not the name of a file that exists is a definition
+        label = str(options.get("subject") or "{subject}").removeprefix("sub-")
+        definitions = {
+            name: os.fspath(mask).replace("{subject}", label) for name, mask in masks.items()
+        }
         patterns = _read_estimated(betas, definitions, options)
     else:
-        runs, glm, of_regions = _open(bold, events, confounds, options)
-        regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
+        runs, regions, glm = scans.open(masks, options)
         patterns = estimate_betas(runs, regions, progress=progress, **glm)
         write_noise(runs, regions, residuals, glm)
     patterns = zscore_patterns(patterns, zscore)

@@ -12,7 +12,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from fmri.reliability import voxel_reliability
 from fmri.rois.regions import grid_of, region_files
 from fmri.selection import check_baseline, tell_few_conditions
 from fmri.series import hemisphere_files, open_series
+from fmri.surfaces import read_mesh
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
 from neurometamer.encoding.generalization import check_encoding
 from neurometamer.errors import InputError, name_ids
@@ -46,8 +47,10 @@ from neurometamer.store import check_file_names
 from neurometamer.study.brain_steps import (
     analyzed_regions,
     confound_columns,
+    confound_files,
     given_patterns,
     images_of_type,
+    mesh_files,
     open_runs,
     run_confounds,
     scanned,
@@ -267,6 +270,12 @@ def find_problems(work: Workspace) -> list[Problem]:
             f"glm.strategy: {name_ids(settings.glm.strategy)} take columns of fMRIPrep's tables, "
             "and the simulated cortex has six motion parameters alone; leave it out.",
         )
+    if settings.selection.meshes and settings.brain.source == "simulated":
+        findings.add(
+            ERROR,
+            "selection.meshes: meshes are for series on surfaces, and the simulated cortex is a "
+            "volume; leave them out.",
+        )
     if settings.brain.source == "bids":
         with findings.watch(file=settings.brain.dataset):
             work.layout  # noqa: B018
@@ -483,6 +492,7 @@ def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findin
             )
         _check_subject(work, subject, table, findings)
     tell_lacking_regions(work, subjects, findings)
+    _join_lacking_regions(work, subjects, findings)
     files = [problem.file for problem in findings.problems]
     for subject in subjects:
         files += [*subject.bold, *subject.events, *subject.confounds]
@@ -525,12 +535,35 @@ def tell_lacking_regions(work: Workspace, subjects: Sequence[Subject], findings:
             )
 
 
+def _join_lacking_regions(work: Workspace, subjects: Sequence[Subject], findings: Findings) -> None:
+    """Make one line of a pattern in ``[brain.rois]`` that fits no file of any subject."""
+    for roi, pattern in work.settings.brain.rois.items():
+        of_roi = []
+        for subject in subjects:
+            definition = subject.masks.get(roi, "")
+            for problem in findings.problems:
+                is_lacking = problem.kind == ERROR and " does not exist" in problem.message
+                if is_lacking and (problem.subject, problem.file) == (subject.id, definition):
+                    of_roi.append(problem)
+        ids = list(dict.fromkeys(problem.subject for problem in of_roi))
+        if len(ids) < 2 or len(ids) < len(subjects):
+            continue
+        message = f"ROI '{roi}': there is no {pattern} of any of the {len(ids)} subjects "
+        message += f"({name_ids(ids)}); correct the pattern in [brain.rois]."
+        place = findings.problems.index(of_roi[0])
+        findings.problems[place] = Problem(ERROR, "", pattern, message)
+        findings.problems = [one for one in findings.problems if one not in of_roi]
+
+
 def _listed_subjects(work: Workspace, findings: Findings) -> list[Subject]:
     """List the files of all subjects; of a BIDS data set, keep what is wrong with it."""
     if work.settings.brain.source == "bids":
         for problem in work.layout.problems.to_dict("records"):
             subject = f"sub-{problem['subject']}" if problem["subject"] else ""
             findings.add(problem["severity"], problem["message"], subject, problem["file"])
+        problems = work.layout.problems
+        if ((problems["severity"] == ERROR) & (problems["subject"] == "")).any():
+            return []  # no subject can be read
     subjects = []
     for name in subject_names(work):
         if findings.has_errors(name):
@@ -579,12 +612,60 @@ def _check_patterns(
     with findings.watch(subject.id, subject.patterns):
         ids = [] if table is None else table["id"].tolist()
         given = given_patterns(work, subject.id, ids)
+        n_vertices = given.provenance.get("grid", {}).get("n_vertices")
+        check_meshes(work, subject, n_vertices)
         counts = given.voxels["roi"].value_counts()
         small = counts.index[counts < MIN_VOXELS].tolist()
         if small:
             raise InputError(
                 f"ROI(s) {name_ids(small)} have fewer than {MIN_VOXELS} voxels, too few for a "
                 "pattern; give patterns without them, or of larger regions."
+            )
+
+
+def check_meshes(work: Workspace, subject: Subject, n_vertices: Mapping[str, int] | None) -> None:
+    """Compare the meshes on which voxels are to be selected with the series.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings and the user's files.
+    subject : Subject
+        Its files.
+    n_vertices : mapping of str to int, or None
+        Hemisphere to the number of vertices of its whole mesh; None for a volume.
+
+    Raises
+    ------
+    InputError
+        When there are meshes for a volume, none for surfaces, or one of another number of vertices.
+    """
+    selection = work.settings.selection
+    if selection.criterion != "searchlight" or not selection.voxels_per_roi:
+        return
+    if n_vertices is None:
+        if selection.meshes:
+            raise InputError(
+                "selection.meshes: meshes are for series on surfaces, and these are volumes; leave "
+                "them out."
+            )
+        return
+    if not selection.meshes:
+        raise InputError(
+            "selection.criterion: 'searchlight' on surfaces needs the mesh of each hemisphere; "
+            "give [selection] meshes, with {subject} and {hemi} in the path, or another criterion."
+        )
+    files = mesh_files(work, subject)
+    for side, number in n_vertices.items():
+        if side not in files:
+            raise InputError(
+                f"selection.meshes: there is no mesh of hemisphere {side}; correct the pattern."
+            )
+        points, _ = read_mesh(files[side])
+        if len(points) != number:
+            raise InputError(
+                f"selection.meshes: {files[side].name} has {len(points)} vertices, but the series "
+                f"of hemisphere {side} has {number}; give the mesh of the same density and space."
             )
 
 
@@ -595,6 +676,8 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
     if not findings.has_errors(subject.id, first):
         series = hemisphere_files(work.source(first), subject.hemispheres)
         grid = grid_of(series, subject.affine)
+        with findings.watch(subject.id):
+            check_meshes(work, subject, None if grid.is_volume else grid.n_vertices)
     sizes = {}
     rois: list[str] = []
     with findings.watch(subject.id):
@@ -660,8 +743,8 @@ def _check_run(
         events = read_events(work.source(events_file), subject.condition_column)
         if t_r:
             checked_events(events, n_volumes, t_r, name)
-    if subject.confounds:
-        confounds_file = subject.confounds[number]
+    if tables := confound_files(work, subject):
+        confounds_file = tables[number]
         with findings.watch(subject.id, confounds_file):
             check_same_labels(confounds_file, image)
             table = run_confounds(work, subject, number)

@@ -221,6 +221,7 @@ class Workspace:
             id_column=brain.id_column,
             t_r=brain.t_r or None,
             affine=brain.affine,
+            tedana=self.source(brain.tedana) if brain.tedana else None,
             rois=patterns,
             **chosen,
         )
@@ -401,7 +402,17 @@ REPAIRED = ("glm", "selection")
 does not make a folder another study's: the steps that read them are made again."""
 
 
-REPAIRED_BRAIN = ("subjects", "runs", "sessions", "t_r", "slice_time_ref", "affine", "rois", "only")
+REPAIRED_BRAIN = (
+    "subjects",
+    "runs",
+    "sessions",
+    "tedana",
+    "t_r",
+    "slice_time_ref",
+    "affine",
+    "rois",
+    "only",
+)
 """Keys of ``[brain]`` of which the same holds."""
 
 

@@ -380,7 +380,8 @@ def test_a_pattern_of_an_roi_that_fits_nobody_is_told_once(written):
     layout = find_dataset(raw, prep, space="T1w", rois={"V4": f"{raw}/*{{subject}}_V4.nii:2"})
     lines = [line for line in layout.describe() if "ROI 'V4'" in line]
     assert len(lines) == 1
-    assert "V4.nii:2 of any subject; correct the pattern of this ROI" in lines[0]
+    assert "V4.nii:2 of any of the 2 subjects (sub-01, sub-02); correct the pattern" in lines[0]
+    assert len(errors(layout)) == 1
 
 
 def test_what_is_missing_is_told_and_the_rest_is_listed(small):
@@ -401,7 +402,10 @@ def test_what_is_missing_is_told_and_the_rest_is_listed(small):
         f"sub-01: ROI 'V4': there is no {raw}/V4_01.nii; correct the pattern of this ROI, or leave "
         "the subject out."
     ]
-    with pytest.warns(UserWarning, match="run-2 is in the data set but has no image"):
+    with (
+        pytest.warns(UserWarning, match="run-2 is in the data set but has no image"),
+        pytest.warns(UserWarning, match="have no tables of confounds; none are in the model"),
+    ):
         runs = layout.read_runs("01")
     assert [run.confounds for run in runs] == [None]
     with (

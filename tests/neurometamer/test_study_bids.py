@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from fmri import Patterns, read_patterns, simulate_subject
+from neurometamer.commands import fmri_patterns
 from neurometamer.errors import InputError
 from neurometamer.study import check_settings
 from neurometamer.study.brain_steps import open_runs
@@ -253,6 +254,21 @@ def test_settings_that_do_not_fit_the_data_set_are_told(spoiled, old, new, messa
         raise_errors(problems)
 
 
+@pytest.mark.parametrize("source", ["bids", "files"])
+def test_a_pattern_of_a_region_that_fits_no_subject_is_one_line(spoiled, source):
+    study = spoiled / f"{source}.toml"
+    text = study.read_text()
+    if source == "bids":
+        study.write_text(text.replace("{subject}_V1", "{subject}_V9"))
+    else:
+        regions = '[brain.rois]\nV1 = "rois/{subject}_V9.nii"\n'
+        text = re.sub(r"V1 = '[^']*', |V1 = \"[^\"]*\", ", "", text)
+        study.write_text(text + regions)
+    told = [str(problem) for problem in check_study(study) if problem.kind == "error"]
+    assert len(told) == 1, told
+    assert "_V9.nii of any of the 2 subjects (sub-01, sub-02); correct the pattern" in told[0]
+
+
 def test_labels_of_a_file_found_by_a_pattern_are_regions(spoiled, scanned, tmp_path):
     for subject in SUBJECTS:
         images = [nibabel.load(spoiled / f"rois/sub-{subject}_{roi}.nii") for roi in ("V1", "LO")]
@@ -372,3 +388,78 @@ def test_the_recipe_of_a_study_from_bids_reads_back(scanned, tmp_path):
     assert settings.numbers()["brain"]["rois"] == {
         roi: f"rois/sub-{{subject}}_{roi}.nii" for roi in ROIS
     }
+
+
+# ---------------------------------------------------------------------------------- single commands
+
+
+def of_data_set(folder: Path) -> dict[str, object]:
+    raw = folder / "bids"
+    masks = {roi: str(folder / "rois" / f"sub-{{subject}}_{roi}.nii") for roi in ROIS}
+    return {"masks": masks, "bids": raw, "derivatives": raw / "derivatives" / "fmriprep"}
+
+
+def of_files(folder: Path, subject: str) -> dict[str, object]:
+    read = read_settings(folder / "files.toml").brain.subjects
+    listed = next(one for one in read if one.id == f"sub-{subject}")
+    files = {}
+    for kind in ("bold", "events", "confounds"):
+        files[kind] = [folder / file for file in getattr(listed, kind)]
+    return {"masks": {roi: folder / file for roi, file in listed.masks.items()}, **files}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"columns": ["trans_*"]},
+        {"strategy": ["motion"], "strategy_options": {"motion": "basic"}},
+    ],
+)
+def test_patterns_of_a_data_set_are_those_of_its_files(scanned, options):
+    chosen = {"task": "images", "space": "T1w", "id_column": "stim_file", "subject": "02"}
+    ours = fmri_patterns(**of_data_set(scanned), **chosen, **options)
+    theirs = fmri_patterns(**of_files(scanned, "02"), condition_column="stim_file", **options)
+    np.testing.assert_array_equal(ours.values, theirs.values)  # the same files and model
+    pd.testing.assert_frame_equal(ours.voxels, theirs.voxels)
+    assert ours.provenance["runs"] == theirs.provenance["runs"]
+
+
+def test_the_command_line_reads_a_data_set(scanned, tmp_path, invoke):
+    given = of_data_set(scanned)
+    words = ["fmri", "betas", "--bids", given["bids"], "--derivatives", given["derivatives"]]
+    words += ["--subject", "01", "--id-column", "stim_file", "--strategy", "motion", "high_pass"]
+    words += ["--strategy-options", "motion=basic", "--runs", "2", "--out", tmp_path / "out"]
+    words += ["--masks", *(f"{roi}={mask}" for roi, mask in given["masks"].items()), "--as-bids"]
+    done = invoke([*map(str, words)])
+    assert done.exit_code == 0, done.exception
+    (image,) = (tmp_path / "out").rglob("*statmap.nii.gz")
+    assert image.name.startswith("sub-01_ses-1_task-images_space-T1w_")
+    betas = fmri_patterns(given["masks"], betas=tmp_path / "out", subject="01")
+    assert betas.values.shape == (6, 40)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({}, r"holds 2 subjects .01, 02.; choose one .subject, --subject."),
+        ({"subject": "03"}, "unknown subject of .* '03'"),
+        ({"subject": "01", "task": "rest"}, "unknown task in .*'rest'"),
+        ({"subject": "01", "space": "T2w"}, "unknown space in .*'T2w'; did you mean 'T1w'"),
+        ({"subject": "01", "bold": ["b.nii"]}, r"bold .--bold. and a BIDS data set .--bids. excl"),
+        ({"subject": "01", "condition_column": "stim_file"}, r"give id_column .--id-column."),
+        ({"subject": "01", "strategy": ["motions"]}, "strategy of confounds 'motions'; did you"),
+        ({"subject": "01", "strategy_options": {"motion": "basic"}}, r".strategy, --strategy."),
+        ({"subject": "01", "strategy": ["motion"], "columns": ["csf"]}, "by columns .csf. and by"),
+        ({"bids": None, "subject": "01"}, r"are those of a BIDS data set; give it, too .--bids."),
+    ],
+)
+def test_options_of_a_data_set_that_do_not_fit_are_told(scanned, words, message):
+    with pytest.raises(InputError, match=message) as error:
+        fmri_patterns(**(of_data_set(scanned) | {"id_column": "stim_file"} | words))
+    assert "\n" not in str(error.value)
+
+
+def test_labels_of_a_data_set_do_not_go_with_files(scanned):
+    with pytest.raises(InputError, match=r"sessions .--sessions., id_column .--id-column. choose"):
+        fmri_patterns(**of_files(scanned, "01"), sessions=["1"], id_column="stim_file")
