@@ -461,7 +461,7 @@ class Subject(Section):
             raise ValueError("bold is empty; give one 4-D NIfTI a run")
         if self.tedana and len(self.tedana) != len(self.bold):
             raise ValueError(
-                f"{len(self.bold)} bold and {len(self.tedana)} tedana files; give one for each run, "
+                f"{len(self.bold)} bold and {len(self.tedana)} tedana files; give one each run, "
                 "or none"
             )
         if len(self.events) != len(self.bold) or len(self.confounds) not in (0, len(self.bold)):
