@@ -42,6 +42,9 @@ STRATEGIES: dict[str, str] = {
 }
 """nilearn's strategies and what they take out."""
 
+STRATEGY_NAMES = tuple(STRATEGIES)
+"""Names alone, for help texts in which ``high_pass`` would be read as an option."""
+
 TEDANA_FILES = {
     "desc-ICA_mixing.tsv": "desc-tedana_metrics.tsv",
     "ica_mixing.tsv": "ica_metrics.tsv",
@@ -71,8 +74,8 @@ class ConfoundOptions:
         In place of columns, strategies of nilearn's ``load_confounds`` for tables of fMRIPrep, some
         of `STRATEGIES`.
     strategy_options : mapping of str to (bool, int, float or str)
-        Parameters of the strategies under nilearn's names, such as ``motion="basic"`` or
-        ``n_compcor=5``; others have nilearn's defaults.
+        Parameters of the strategies under nilearn's names, such as ``n_compcor=5``; others have
+        nilearn's defaults.
 
     Raises
     ------
@@ -100,7 +103,11 @@ class ConfoundOptions:
                 "(strategy_options), and no strategy is given; give one (strategy, --strategy)."
             )
         # a command line writes numbers as text
-        values = {name: _number(value) for name, value in self.strategy_options.items()}
+        values: dict[str, Any] = dict(self.strategy_options)
+        for name, value in self.strategy_options.items():
+            for kind in (float, int):
+                with contextlib.suppress(ValueError):
+                    values[name] = kind(value) if isinstance(value, str) else value
         object.__setattr__(self, "strategy_options", values)
 
     def choose(
@@ -158,14 +165,6 @@ class ConfoundOptions:
                 )
             )
         return chosen, PREPARED
-
-
-def _number(value: bool | int | float | str) -> bool | int | float | str:
-    for kind in (int, float):
-        if isinstance(value, str):
-            with contextlib.suppress(ValueError):
-                return kind(value)
-    return value
 
 
 @checked
@@ -270,7 +269,7 @@ def _of_fmriprep(
         chosen.append("high_pass")
     if renamed or not _TABLE.search(path.name)[0].startswith("desc-"):  # type: ignore[index]
         with tempfile.TemporaryDirectory() as folder:
-            copy = _write_as_new(table.rename(columns=renamed), Path(folder))
+            copy = write_as_new(table.rename(columns=renamed), Path(folder))
             regressors, kept = _load(copy, chosen, image, options, path.name)
     else:
         regressors, kept = _load(path, chosen, image, options, path.name)
@@ -292,8 +291,21 @@ def _of_fmriprep(
     return every
 
 
-def _write_as_new(table: pd.DataFrame, folder: Path) -> Path:
-    """Write a table of fMRIPrep 1.0 or 1.1 as newer versions do, with what JSON says of CompCor."""
+def write_as_new(table: pd.DataFrame, folder: Path) -> Path:
+    """Write a table of fMRIPrep 1.0 or 1.1 as newer versions do, with what JSON says of CompCor.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Its columns have new names.
+    folder : Path
+        Folder for the table and its JSON file.
+
+    Returns
+    -------
+    Path
+        The table.
+    """
     described = {}
     for name in table.columns:
         method = _OLD_COMPCOR.get(str(name).rstrip("0123456789"))

@@ -265,7 +265,13 @@ class Scans:
 
     @property
     def given(self) -> bool:
-        """Whether there are any."""
+        """Whether there are any.
+
+        Returns
+        -------
+        bool
+            False where neither files nor a data set are named.
+        """
         return self.bids is not None or bool(self.bold)
 
     def open(
@@ -307,18 +313,34 @@ class Scans:
         definitions = {name: os.fspath(mask) for name, mask in masks.items()}
         of_regions = _chosen(options, ROIS)
         if self.bids is None:
-            runs = self._files(options)
+            runs = self.read_files(options)
         else:
             of_regions.pop("space", None)  # the names of its images say it
-            runs = self._dataset(options)
+            runs = self.read_dataset(options)
             label = runs[0].subject
             for name, definition in definitions.items():
                 definitions[name] = definition.replace("{subject}", label)
         regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
         return runs, regions, glm
 
-    def _files(self, options: Mapping[str, Any]) -> list[BoldRun]:
-        """Open files that are named one by one."""
+    def read_files(self, options: Mapping[str, Any]) -> list[BoldRun]:
+        """Open files that are named one by one.
+
+        Parameters
+        ----------
+        options : mapping of str to object
+            Options of the command.
+
+        Returns
+        -------
+        list of BoldRun
+            Checked.
+
+        Raises
+        ------
+        InputError
+            When a file cannot be used, or an option does not go with files.
+        """
         from fmri.bold import read_runs
         from fmri.confounds import ConfoundOptions
 
@@ -339,8 +361,24 @@ class Scans:
         )
         return read_runs(self.bold, self.events, tables, columns=columns, **of_runs)
 
-    def _dataset(self, options: Mapping[str, Any]) -> list[BoldRun]:
-        """Open the runs of one subject of a data set."""
+    def read_dataset(self, options: Mapping[str, Any]) -> list[BoldRun]:
+        """Open the runs of one subject of a data set.
+
+        Parameters
+        ----------
+        options : mapping of str to object
+            Options of the command.
+
+        Returns
+        -------
+        list of BoldRun
+            Checked.
+
+        Raises
+        ------
+        InputError
+            When a file cannot be used, or an option does not go with a data set.
+        """
         from fmri.confounds import ConfoundOptions
         from fmri.layout.dataset import find_dataset
 

@@ -492,7 +492,7 @@ def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findin
             )
         _check_subject(work, subject, table, findings)
     tell_lacking_regions(work, subjects, findings)
-    _join_lacking_regions(work, subjects, findings)
+    join_lacking_regions(work, subjects, findings)
     files = [problem.file for problem in findings.problems]
     for subject in subjects:
         files += [*subject.bold, *subject.events, *subject.confounds]
@@ -535,8 +535,18 @@ def tell_lacking_regions(work: Workspace, subjects: Sequence[Subject], findings:
             )
 
 
-def _join_lacking_regions(work: Workspace, subjects: Sequence[Subject], findings: Findings) -> None:
-    """Make one line of a pattern in ``[brain.rois]`` that fits no file of any subject."""
+def join_lacking_regions(work: Workspace, subjects: Sequence[Subject], findings: Findings) -> None:
+    """Make one line of a pattern in ``[brain.rois]`` that fits no file of any subject.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings.
+    subjects : sequence of Subject
+        The files of all subjects.
+    findings : Findings
+        Holds an error a subject before, and one in all afterwards.
+    """
     for roi, pattern in work.settings.brain.rois.items():
         of_roi = []
         for subject in subjects:
@@ -552,7 +562,7 @@ def _join_lacking_regions(work: Workspace, subjects: Sequence[Subject], findings
         message += f"({name_ids(ids)}); correct the pattern in [brain.rois]."
         place = findings.problems.index(of_roi[0])
         findings.problems[place] = Problem(ERROR, "", pattern, message)
-        findings.problems = [one for one in findings.problems if one not in of_roi]
+        findings.problems = [other for other in findings.problems if other not in of_roi]
 
 
 def _listed_subjects(work: Workspace, findings: Findings) -> list[Subject]:
