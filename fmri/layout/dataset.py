@@ -31,7 +31,7 @@ from fmri.layout.files import (
     series_of,
     tell_empty_subjects,
 )
-from fmri.layout.options import layout_options
+from fmri.layout.options import OF_RUNS, layout_options
 from fmri.layout.tree import BidsTree, natural
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
@@ -482,8 +482,7 @@ def find_dataset(
         components = BidsTree(wishes.tedana).files(wanted)
     series = narrowed(series_of(in_images), chosen, images.root)
     if images is not raw:
-        names = [name for name in ("sessions", "runs", "task") if name in chosen]
-        of_runs = {name: chosen[name] for name in names}
+        of_runs = {name: chosen[name] for name in chosen if name in OF_RUNS}
         compare_runs(series_of(in_raw), series, of_runs, findings)
     check_folders(series, images.root, findings)
     check_candidates(series, findings)

@@ -23,6 +23,9 @@ CHOICES = {
 }
 """Option of `LayoutOptions` → the label that it chooses images by."""
 
+OF_RUNS = ("sessions", "runs", "task")
+"""Options of `CHOICES` that choose runs, not one of the images of a run."""
+
 
 @short_repr
 @dataclass(frozen=True, kw_only=True)
