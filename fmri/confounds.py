@@ -494,8 +494,10 @@ def _load(
                 missing = sorted(re.findall(r"'([^']+)'", str(error)))
                 reason = f"the table lacks {name_ids(missing)}"
                 if any(_EXPANSION.search(name) for name in missing):
-                    basic = 'strategy_options = { motion = "basic" }'
-                    cure = f"give {basic} (in Python motion='basic'), {cure}"
+                    cure = (
+                        'give motion="basic" (--strategy-options motion=basic; in a study file '
+                        f'glm.strategy_options = {{ motion = "basic" }}), {cure}'
+                    )
             raise InputError(
                 f"{label}: the strategy {', '.join(strategy)} cannot be used ({reason}); {cure}."
             ) from error

@@ -115,15 +115,15 @@ class Facts:
         The folder of the images: the derivatives, or the data set itself.
     wishes : LayoutOptions
         How tables and headers are read.
-    n_rows : dict of Path to (int, dict of str to str)
-        Rows of the tables of confounds that were read, and their columns with old names: images in
-        several spaces share one.
+    tables : dict of Path to (int, dict, list)
+        Tables of confounds that were read (rows, columns with old names, columns with missing
+        values): images in several spaces share one.
     """
 
     raw: BidsTree
     images: BidsTree
     wishes: LayoutOptions
-    n_rows: dict[Path, tuple[int, dict[str, str]]] = field(default_factory=dict)
+    tables: dict[Path, tuple[int, dict[str, str], list[str]]] = field(default_factory=dict)
 
 
 def check_here(path: Path) -> None:
@@ -377,7 +377,7 @@ def check_confounds(
     path = fitting[0].path
     with findings.watch(ERROR, "confounds", subject=subject, file=path):
         check_here(path)
-        renamed = _check_rows(path, file, n_volumes, facts)
+        renamed, incomplete = _check_rows(path, file, n_volumes, facts)
         if renamed:
             names = name_ids(f"{old} as {new}" for old, new in renamed.items())
             findings.add(
@@ -388,21 +388,39 @@ def check_confounds(
                 subject=subject,
                 file=path,
             )
+        if incomplete:
+            names = name_ids(incomplete)
+            findings.add(
+                NOTE,
+                "confounds",
+                f"{path.name} has missing values (n/a) after its first row in {names}; such "
+                "columns cannot be used: repair them, or use others.",
+                subject=subject,
+                file=path,
+            )
     return str(path)
 
 
-def _check_rows(path: Path, file: BidsFile, n_volumes: int, facts: Facts) -> dict[str, str]:
-    """Compare the rows of a table with the volumes of its image; give columns with old names."""
-    if path not in facts.n_rows:
+def _check_rows(
+    path: Path, file: BidsFile, n_volumes: int, facts: Facts
+) -> tuple[dict[str, str], list[str]]:
+    """Compare the rows of a table with the volumes of its image.
+
+    Give its columns with old names, and those with missing values after the first row.
+    """
+    if path not in facts.tables:
         table = read_table(path)
-        facts.n_rows[path] = len(table), new_names(table.columns)
-    n_rows, renamed = facts.n_rows[path]
+        # in the first row derivatives have none, and get that of the second
+        is_missing = table.iloc[1:].isna().any()
+        incomplete = [str(name) for name in table.columns[is_missing]]
+        facts.tables[path] = len(table), new_names(table.columns), incomplete
+    n_rows, renamed, incomplete = facts.tables[path]
     if n_volumes and n_rows != n_volumes:
         raise InputError(
             f"{path.name} has {n_rows} rows but {file.path.name} has {n_volumes} volumes; one row "
             "a volume is needed. Find out which of the two was cut."
         )
-    return renamed
+    return renamed, incomplete
 
 
 def check_components(
@@ -552,5 +570,31 @@ def tell_lacking_regions(
                 NOTE,
                 "ROI",
                 f"{n_there} of {len(subjects)} subjects have '{region}', but not "
+                f"{name_ids(lacking)}.",
+            )
+
+
+def tell_lacking_sessions(runs: Sequence[Mapping[str, Any]], findings: Findings) -> None:
+    """Note sessions that some subjects have and others have not.
+
+    Parameters
+    ----------
+    runs : sequence of mapping
+        Rows of the table of runs.
+    findings : Findings
+        Gets a note a session.
+    """
+    subjects = list(dict.fromkeys(row["subject"] for row in runs))
+    having: dict[str, list[str]] = {}
+    for row in runs:
+        having.setdefault(row["session"], []).append(row["subject"])
+    for session, there in having.items():
+        lacking = [f"sub-{subject}" for subject in subjects if subject not in there]
+        if lacking:
+            what = f"session {session}" if session else "runs without a label of the session"
+            findings.add(
+                NOTE,
+                "sessions",
+                f"{len(subjects) - len(lacking)} of {len(subjects)} subjects have {what}, but not "
                 f"{name_ids(lacking)}.",
             )

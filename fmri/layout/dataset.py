@@ -17,7 +17,14 @@ import pandas as pd
 
 from fmri.bold import BoldRun, read_runs
 from fmri.confounds import ConfoundOptions
-from fmri.layout.checks import ERROR, Facts, Findings, check_rois, tell_lacking_regions
+from fmri.layout.checks import (
+    ERROR,
+    Facts,
+    Findings,
+    check_rois,
+    tell_lacking_regions,
+    tell_lacking_sessions,
+)
 from fmri.layout.files import (
     LACKING,
     WITHOUT,
@@ -272,9 +279,11 @@ class Layout:
                 )
         files = {*rows["bold"], *rows["events"], *rows["confounds"], *rows["mixing"]} - {""}
         errors = self.problems[self.problems["severity"] == ERROR]
-        messages = errors["message"][errors["file"].isin(files)].tolist()
+        messages = list(dict.fromkeys(errors["message"][errors["file"].isin(files)]))
         if messages:
-            more = f" ({len(messages)} things in all, see problems)" if messages[1:] else ""
+            more = ""
+            if messages[1:]:
+                more = f" ({len(messages)} things in all: 'neurometamer fmri layout' lists them)"
             raise InputError(messages[0] + more)
         # the right hemisphere is found beside the left one
         return rows[~rows.duplicated(list(_RUN))]
@@ -490,9 +499,10 @@ def find_dataset(
     run_rows, stimulus_rows = run_tables(series, in_images, components, facts, findings)
     there = list(dict.fromkeys(row["subject"] for row in run_rows))
     tell_empty_subjects(wanted, series_of(files), findings)
-    roi_rows = found_regions(files, images)
+    roi_rows = found_regions(files, images, findings)
     roi_rows += check_rois(rois or {}, there, findings)
     tell_lacking_regions(roi_rows, there, findings)
+    tell_lacking_sessions(run_rows, findings)
     run_table = pd.DataFrame(run_rows, columns=RUN_COLUMNS)
     return Layout(
         dataset=Path(dataset),

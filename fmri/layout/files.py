@@ -438,7 +438,7 @@ def _place(file: BidsFile) -> Row:
     }
 
 
-def found_regions(files: Sequence[BidsFile], images: BidsTree) -> list[Row]:
+def found_regions(files: Sequence[BidsFile], images: BidsTree, findings: Findings) -> list[Row]:
     """List masks, label images and label files; masks of the brain of a run belong to the run.
 
     Parameters
@@ -447,6 +447,8 @@ def found_regions(files: Sequence[BidsFile], images: BidsTree) -> list[Row]:
         All files.
     images : BidsTree
         The folder whose tables name labels.
+    findings : Findings
+        Gets a note for each label image without a table.
 
     Returns
     -------
@@ -464,6 +466,15 @@ def found_regions(files: Sequence[BidsFile], images: BidsTree) -> list[Row]:
         names = [label_of(file, key) for key in _NAMES_OF_REGIONS]
         named = [name for name in names if name]
         tables = images.inherited(file.labels, suffix=file.suffix, ending=".tsv")
+        if kind == "dseg" and not tables:
+            findings.add(
+                NOTE,
+                "labels",
+                f"{file.path.name}: no table names its labels (…_dseg.tsv with the columns index "
+                "and name); they are known by their numbers alone, FILE:12.",
+                subject=label_of(file, "sub"),
+                file=file.path,
+            )
         row = {
             "subject": label_of(file, "sub"),
             "session": label_of(file, "ses"),

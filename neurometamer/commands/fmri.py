@@ -175,6 +175,11 @@ def fmri_betas(
         parse_contrast(contrast)
         if not masks:
             raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
+        if as_bids:
+            raise InputError(
+                "BIDS derivatives (as_bids, --as-bids) are written of betas, not of a contrast "
+                "(--contrast); leave one of the two out."
+            )
         runs, regions, glm = scans.open(masks, options)
         _check_volumes(run.image for run in runs)
         known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
@@ -344,16 +349,7 @@ class Scans:
         from fmri.bold import read_runs
         from fmri.confounds import ConfoundOptions
 
-        unused = [
-            f"{name} (--{name.replace('_', '-')})"
-            for name in LAYOUT
-            if name in options and name != "space"
-        ]
-        if unused:
-            raise InputError(
-                f"{name_ids(unused)} choose images of a BIDS data set, and files are named one by "
-                "one; give the data set (--bids), or leave them out."
-            )
+        refuse_labels(options, "files are named one by one")
         of_runs = _chosen(options, RUNS)
         wanted = ConfoundOptions(**_chosen(options, CONFOUNDS))
         tables, columns = wanted.choose(
@@ -408,6 +404,32 @@ class Scans:
             strategy=wanted.strategy,
             hemispheres=options.get("hemispheres", "both"),
             **parameters,
+        )
+
+
+def refuse_labels(options: Mapping[str, Any], reason: str, names: Sequence[str] = LAYOUT) -> None:
+    """Refuse options of a data set where there is none.
+
+    Parameters
+    ----------
+    options : mapping of str to object
+        Options of the command.
+    reason : str
+        What is there instead.
+    names : sequence of str
+        Options that do not go with it; space does.
+
+    Raises
+    ------
+    InputError
+        When one is given.
+    """
+    given = [name for name in names if name in options and name != "space"]
+    unused = [f"{name} (--{name.replace('_', '-')})" for name in given]
+    if unused:
+        raise InputError(
+            f"{name_ids(unused)} are for the runs of a BIDS data set, and {reason}; give the data "
+            "set (--bids), or leave them out."
         )
 
 
@@ -540,6 +562,7 @@ def fmri_patterns(
     if betas is not None:
         if residuals is not None:
             raise InputError("betas have no residuals; give BOLD runs, or leave --residuals out.")
+        refuse_labels(options, "betas are given", (*LAYOUT, *CONFOUNDS))
         # what is not the name of a file that exists is a definition
         label = str(options.get("subject") or "{subject}").removeprefix("sub-")
         definitions = {

@@ -424,6 +424,26 @@ def test_a_region_that_one_subject_lacks_is_told(written, tmp_path):
     assert "1 of 2 subjects have 'mask LO T1w', but not sub-02." in notes(layout)
 
 
+def test_what_differs_between_subjects_and_within_tables_is_noted(written, tmp_path):
+    raw, _ = written
+    shutil.copytree(raw, tmp_path / "bids")
+    here = tmp_path / "bids" / "derivatives" / "fmriprep"
+    shutil.rmtree(here / "sub-02" / "ses-2")
+    (here / "desc-aparcaseg_dseg.tsv").unlink()
+    file = here / "sub-01" / "ses-1" / "func" / f"{RUN}_desc-confounds_timeseries.tsv"
+    table = pd.read_csv(file, sep="\t")
+    table.loc[30, ["csf", "trans_x"]] = np.nan
+    write_tsv(file, table)
+    layout = find_dataset(tmp_path / "bids", here, space="T1w")
+    told = " ".join(notes(layout))
+    assert not errors(layout)
+    assert "1 of 2 subjects have session 2, but not sub-02." in told
+    assert "missing values (n/a) after its first row in csf, trans_x; such columns" in told
+    assert "sub-01_desc-aparcaseg_dseg.nii.gz: no table names its labels" in told
+    with pytest.raises(InputError, match="missing or non-numeric values .* trans_x; repair"):
+        layout.read_runs("01")
+
+
 def test_a_real_tree_whose_images_are_empty_is_listed(shared_data):
     layout = find_dataset(shared_data / "bids_ds105_layout")
     assert layout.subjects == ("1", "2", "3", "4", "5", "6")

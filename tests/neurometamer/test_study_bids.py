@@ -461,5 +461,5 @@ def test_options_of_a_data_set_that_do_not_fit_are_told(scanned, words, message)
 
 
 def test_labels_of_a_data_set_do_not_go_with_files(scanned):
-    with pytest.raises(InputError, match=r"sessions .--sessions., id_column .--id-column. choose"):
+    with pytest.raises(InputError, match=r"sessions .--sessions., id_column .--id-column. are for"):
         fmri_patterns(**of_files(scanned, "01"), sessions=["1"], id_column="stim_file")
