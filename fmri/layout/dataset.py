@@ -461,7 +461,7 @@ def find_dataset(
     Files belong to one run when their labels sub, ses, task, acq, ce, rec, dir and run are the
     same; ``run-1`` is ``run-01``. Events and sidecars apply by the inheritance principle of BIDS
     (1.9, "The Inheritance Principle"). Of several images that fit one run in one space, none is
-    taken: the problem lists them.
+    taken: the problem lists them; ``part-phase``, ``part-real`` and ``part-imag`` are not listed.
 
     Examples
     --------

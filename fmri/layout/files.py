@@ -112,6 +112,7 @@ def series_of(files: Sequence[BidsFile]) -> list[BidsFile]:
     """Choose the files that hold time series, also under their names in old versions of fMRIPrep.
 
     These leave out the last word of surfaces (before 20.2), or end in ``preproc`` (1.0 and 1.1).
+    Phases and other parts of complex images (``part-phase``) are no responses.
 
     Parameters
     ----------
@@ -129,7 +130,8 @@ def series_of(files: Sequence[BidsFile]) -> list[BidsFile]:
         is_old = is_surface and not file.suffix
         is_oldest = file.suffix == "preproc" and "_bold_" in file.path.name
         is_series = file.suffix == "bold" or is_old or is_oldest
-        if is_series and file.ending in FORMATS:
+        is_response = file.labels.get("part", "mag") == "mag"
+        if is_series and is_response and file.ending in FORMATS:
             series.append(file)
     return series
 

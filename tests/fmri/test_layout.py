@@ -254,6 +254,9 @@ def test_runs_are_matched_by_labels_and_subjects_by_the_whole_label(tmp_path):
     write_tsv(tmp_path / "sub-1" / "func" / "sub-1_task-x_run-1_events.tsv", events_table())
     layout = find_dataset(tmp_path)
     assert layout.runs.set_index("subject")["n_events"].to_dict() == {"1": 4, "01": 0}
+    phase = tmp_path / "sub-1" / "func" / "sub-1_task-x_run-01_part-phase_bold.nii.gz"
+    write_image(phase, (*SHAPE, N_VOLUMES), 0)
+    assert len(find_dataset(tmp_path).runs) == 2
     assert errors(layout) == [
         "sub-01 task-x run-1 has no events.tsv; add it to " + str(tmp_path) + ", or choose another "
         "task."
@@ -440,7 +443,7 @@ def test_what_differs_between_subjects_and_within_tables_is_noted(written, tmp_p
     assert "1 of 2 subjects have session 2, but not sub-02." in told
     assert "missing values (n/a) after its first row in csf, trans_x; such columns" in told
     assert "sub-01_desc-aparcaseg_dseg.nii.gz: no table names its labels" in told
-    with pytest.raises(InputError, match="missing or non-numeric values .* trans_x; repair"):
+    with pytest.raises(InputError, match=r"missing or non-numeric values .* trans_x; repair"):
         layout.read_runs("01")
 
 

@@ -197,6 +197,33 @@ def test_columns_of_confounds_are_those_of_the_files(spoiled, glm, columns):
         assert (run.image, run.t_r, run.key) == (other.image, other.t_r, other.key)
 
 
+@pytest.mark.parametrize("source", ["bids", "files"])
+def test_components_that_tedana_rejects_are_a_strategy(spoiled, source):
+    study = spoiled / f"{source}.toml"
+    strategy = '[glm]\nstrategy = ["motion", "tedana"]\nstrategy_options = { motion = "basic" }\n'
+    study.write_text(study.read_text() + strategy)
+    told = [str(problem) for problem in check_study(study) if problem.kind == "error"]
+    assert len(told) == 2 * len(SUBJECTS)  # a line a run, of less than three
+    assert all("the strategy tedana needs" in text for text in told)
+    for file in spoiled.rglob("*_desc-confounds_timeseries.tsv"):
+        n_volumes = len(pd.read_csv(file, sep="\t"))
+        values = np.random.default_rng(2).normal(size=(n_volumes, 2))
+        courses = pd.DataFrame(values, columns=["ICA_0", "ICA_1"])
+        classes = {"Component": ["ICA_00", "ICA_01"], "classification": ["accepted", "rejected"]}
+        start = str(file).removesuffix("confounds_timeseries.tsv")
+        courses.to_csv(f"{start}ICA_mixing.tsv", sep="\t", index=False)
+        pd.DataFrame(classes).to_csv(f"{start}tedana_metrics.tsv", sep="\t", index=False)
+    assert not [problem for problem in check_study(study) if problem.kind == "error"]
+    work = Workspace(folder=spoiled / "out", settings=read_settings(study), base=spoiled)
+    for run in open_runs(work, "sub-02"):
+        assert {"trans_x", "rejected_ICA_1"} < set(run.confounds.columns)
+        assert "rejected_ICA_0" not in run.confounds.columns
+    (step,) = (step for step in plan_steps(work) if step.name == "betas-sub-02")
+    read = [path.name for path in step.reads]
+    assert sum(name.endswith("desc-tedana_metrics.tsv") for name in read) == 2
+    assert sum(name.endswith("desc-ICA_mixing.tsv") for name in read) == 2
+
+
 def test_one_more_subject_changes_no_other(spoiled, tmp_path):
     study = spoiled / "bids.toml"
     both = study.read_text()
