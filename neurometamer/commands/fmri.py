@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -168,6 +169,11 @@ def fmri_betas(
         is_inside = np.logical_or.reduce(list(regions.masks.values()))
         maps = estimate_contrast(runs, contrast, mask=is_inside, **glm)
         return write_contrast(maps, out)
+    if bids is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # told when the runs are opened
+            runs = scans.read_dataset(options)
+        _check_volumes(run.image for run in runs)
     patterns = fmri_patterns(
         masks,
         bold=bold,

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from fmri import Patterns, read_patterns, simulate_subject
-from neurometamer.commands import fmri_patterns
+from neurometamer.commands import fmri_betas, fmri_patterns
 from neurometamer.errors import InputError
 from neurometamer.study import check_settings
 from neurometamer.study.brain_steps import open_runs
@@ -485,6 +485,26 @@ def test_options_of_a_data_set_that_do_not_fit_are_told(scanned, words, message)
     with pytest.raises(InputError, match=message) as error:
         fmri_patterns(**(of_data_set(scanned) | {"id_column": "stim_file"} | words))
     assert "\n" not in str(error.value)
+
+
+def test_betas_of_surfaces_are_refused_before_work(spoiled, tmp_path):
+    func = spoiled / "bids" / "derivatives" / "fmriprep" / "sub-01" / "ses-1" / "func"
+    confounds = func / f"{bids_name('01', 1)}_desc-confounds_timeseries.tsv"
+    n_volumes = len(pd.read_csv(confounds, sep="\t"))
+    values = np.random.default_rng(0).normal(1000, 5, size=(n_volumes, 30)).astype(np.float32)
+    arrays = [nibabel.gifti.GiftiDataArray(volume) for volume in values]
+    for hemisphere in "LR":
+        start = f"{bids_name('01', 1)}_hemi-{hemisphere}_space-fsnative_bold"
+        nibabel.save(nibabel.GiftiImage(darrays=arrays), func / f"{start}.func.gii")
+        (func / f"{start}.json").write_text(json.dumps({"RepetitionTime": 2.0}))
+    chosen = {"subject": "01", "space": "fsnative", "id_column": "stim_file"}
+    given = of_data_set(spoiled) | {"masks": {"V1": "no.nii"}}
+    with pytest.raises(InputError, match=r"func\.gii is no volume, and betas are written as one"):
+        fmri_betas(**given, **chosen, out=tmp_path / "out")
+    with pytest.raises(InputError, match="written of betas, not of a contrast"):
+        fmri_betas(**given, **chosen, out=tmp_path / "out", contrast="a - b", as_bids=True)
+    with pytest.raises(InputError, match=r"task .--task. are for the runs of a BIDS data set"):
+        fmri_patterns(given["masks"], betas=tmp_path, task="images")
 
 
 def test_labels_of_a_data_set_do_not_go_with_files(scanned):
