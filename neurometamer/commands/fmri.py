@@ -81,12 +81,13 @@ def fmri_betas(
         KeywordsOf("fmri.bold:read_runs", RUNS),
         KeywordsOf("fmri.layout.options:LayoutOptions", LAYOUT),
         KeywordsOf("fmri.confounds:ConfoundOptions", CONFOUNDS),
+        KeywordsOf("fmri.betas.event_designs:DesignOptions"),
         KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
         KeywordsOf("fmri.rois.regions:read_regions", ROIS),
         KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
     ],
 ) -> Path:
-    """Estimate one beta per condition and presentation, as a 4-D NIfTI with its table.
+    """Estimate one beta per condition and presentation, as an image with its table.
 
     Parameters
     ----------
@@ -95,10 +96,11 @@ def fmri_betas(
         or "V1=FILE:lh.V1" (a label), "V1=FILE > 0.5" (a threshold), "LO=sphere(-42, -70, -8, 10)"
         (mm, MNI), "LO=LO1 + LO2", with - (difference), & (intersection) and brackets.
     out : path-like
-        Output folder for betas.nii.gz, betas.tsv and betas.json, or what `contrast` or `bids` say.
+        Output folder for betas.nii.gz (betas_hemi-L.func.gii and betas_hemi-R.func.gii of surfaces,
+        betas.dscalar.nii of CIFTI), betas.tsv and betas.json, or what `contrast` or `bids` say.
     bold : sequence of path-like
-        4-D NIfTI files, one a run. Betas of CIFTI and surface series are no volume; ``neurometamer
-        fmri patterns`` estimates them.
+        One a run: 4-D NIfTI, surfaces (``.func.gii``, ``.mgz``; both hemispheres, or one file whose
+        partner lies beside it) or CIFTI (``.dtseries.nii``). Betas are written in their kind.
     events : sequence of path-like
         BIDS events.tsv files, one a run, in the order of `bold`.
     confounds : sequence of path-like
@@ -110,16 +112,18 @@ def fmri_betas(
         With `bids`: folder of fMRIPrep's output (images, confounds).
     contrast : str
         Weighted sum of conditions, such as ``"intact - scrambled"`` (`fmri.parse_contrast`):
-        instead of betas, its maps effect.nii.gz, t.nii.gz and z.nii.gz over all runs and masks, for
-        definitions of regions.
+        instead of betas, its maps effect.nii.gz, t.nii.gz and z.nii.gz in all masks, for
+        definitions of regions. One model over all runs is fitted, with a beta a condition, and
+        intercept, drifts and confounds of their own for each run.
     as_bids : bool
-        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task and space
-        of the first BOLD file.
+        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task, space and
+        den of the first BOLD file.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
         Options of `fmri.read_runs`, `fmri.LayoutOptions`, `fmri.confounds.ConfoundOptions`,
-        `fmri.estimate_betas`, `fmri.SingleTrialOptions` and `fmri.read_regions`.
+        `fmri.DesignOptions`, `fmri.estimate_betas`, `fmri.SingleTrialOptions` and
+        `fmri.read_regions`.
 
     Returns
     -------
@@ -142,15 +146,15 @@ def fmri_betas(
     """
     import numpy as np
 
+    from fmri.betas.beta_files import write_betas
     from fmri.betas.contrasts import estimate_contrast, parse_contrast, write_contrast
     from fmri.betas.derivatives import write_bids_betas
-    from fmri.betas.estimate import write_betas
     from fmri.bids import file_labels
 
     scans = Scans(bold=bold, events=events, confounds=confounds, bids=bids, derivatives=derivatives)
-    _check_volumes(bold)
     if contrast:
         parse_contrast(contrast)
+        _check_volumes(bold)
         if not masks:
             raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
         if as_bids:
@@ -169,11 +173,6 @@ def fmri_betas(
         is_inside = np.logical_or.reduce(list(regions.masks.values()))
         maps = estimate_contrast(runs, contrast, mask=is_inside, **glm)
         return write_contrast(maps, out)
-    if bids is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # told when the runs are opened
-            runs = scans.read_dataset(options)
-        _check_volumes(run.image for run in runs)
     patterns = fmri_patterns(
         masks,
         bold=bold,
@@ -184,24 +183,29 @@ def fmri_betas(
         progress=progress,
         **options,
     )
+    first: str | Path = bold[0] if bold else ""
+    if bids is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # told when the runs were opened
+            first = scans.read_dataset(options)[0].image
     if as_bids:
-        labels = file_labels(patterns.provenance["runs"][0]["image"])
-        named = {name: labels[name] for name in ("task", "space") if labels.get(name)}
-        write_bids_betas(patterns, out, **named)
+        labels = file_labels(first)
+        named = {name: labels[name] for name in ("task", "space", "den") if labels.get(name)}
+        write_bids_betas(patterns, out, like=first, **named)
         return Path(out)
-    return write_betas(patterns, out)
+    return write_betas(patterns, out, like=first)
 
 
 def _check_volumes(images: Iterable[str | Path]) -> None:
-    """Refuse series that are no volumes, of which betas cannot be written as one."""
+    """Refuse series that are no volumes, of which there are no contrasts."""
     from fmri.bids import find_reader
     from fmri.series import SERIES_READERS
 
     for file in images:
         if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
             raise InputError(
-                f"{Path(file).name} is no volume, and betas are written as one; use fmri patterns "
-                "--out FILE.h5 for surfaces and CIFTI."
+                f"{Path(file).name} is no volume, and contrasts (--contrast) are of volumes; "
+                "give the volumes of these runs."
             )
 
 
@@ -209,9 +213,10 @@ def _read_estimated(
     betas: str | Path, masks: Mapping[str, str | Path], options: Mapping[str, Any]
 ) -> Patterns:
     """Read betas of ours, of BIDS derivatives, or of another program."""
+    from fmri.betas.beta_files import read_betas
     from fmri.betas.derivatives import read_bids_betas
-    from fmri.betas.estimate import read_betas
-    from fmri.betas.foreign import BETA_READERS, read_beta_images
+    from fmri.betas.foreign import read_beta_images
+    from fmri.betas.programs import BETA_READERS
 
     of_betas = ("unusable", "affine", *ROIS)
     known = {name: options[name] for name in of_betas if name in options}
@@ -247,6 +252,7 @@ def fmri_patterns(
         KeywordsOf("fmri.bold:read_runs", RUNS),
         KeywordsOf("fmri.layout.options:LayoutOptions", LAYOUT),
         KeywordsOf("fmri.confounds:ConfoundOptions", CONFOUNDS),
+        KeywordsOf("fmri.betas.event_designs:DesignOptions"),
         KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
         KeywordsOf("fmri.rois.regions:read_regions", ROIS),
         KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
@@ -285,8 +291,8 @@ def fmri_patterns(
         Called with (runs done, runs).
     **options : object
         Fields of `SelectionOptions`; options of `fmri.read_runs`, `fmri.LayoutOptions`,
-        `fmri.confounds.ConfoundOptions`, `fmri.estimate_betas`, `fmri.SingleTrialOptions`,
-        `fmri.read_beta_images` and `fmri.read_regions`.
+        `fmri.confounds.ConfoundOptions`, `fmri.DesignOptions`, `fmri.estimate_betas`,
+        `fmri.SingleTrialOptions`, `fmri.read_beta_images` and `fmri.read_regions`.
 
     Returns
     -------

@@ -18,18 +18,8 @@ if TYPE_CHECKING:
 RUNS = ("subject", "t_r", "columns", "condition_column", "affine", "hemispheres")
 """Options that `fmri.read_runs` takes."""
 
-GLM = (
-    "hrf_model",
-    "high_pass",
-    "noise_model",
-    "estimator",
-    "units",
-    "ignore",
-    "slice_time_ref",
-    "unusable",
-    "max_memory",
-)
-"""Options that `fmri.estimate_betas` takes."""
+GLM = ("noise_model", "estimator", "units", "unusable", "max_memory")
+"""Options that `fmri.estimate_betas` takes, beside those of designs."""
 
 ROIS = ("resample", "space", "brain_mask", "only")
 """Options that `fmri.read_regions` takes."""

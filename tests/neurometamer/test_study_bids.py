@@ -367,7 +367,10 @@ def test_strategies_without_tables_of_confounds_are_told(spoiled):
             {"source": "bids", "dataset": "d", "rois": {"V1": "a"}, "only": ["V1", "V1"]},
             "only: V1 occur more than once",
         ),
-        ({"only": ["V1"]}, 'only are for source = "bids" .rois and only for "bold", too.'),
+        (
+            {"only": ["V1"]},
+            'only are for source = "bids" .rois, only and contrasts for "bold", too.',
+        ),
         ({"dataset": "d", "space": "T1w"}, 'brain: dataset, space are for source = "bids"'),
         ({"source": "bold", "subjects": ["01"]}, "01 are names alone; list the files"),
         (
@@ -487,7 +490,7 @@ def test_options_of_a_data_set_that_do_not_fit_are_told(scanned, words, message)
     assert "\n" not in str(error.value)
 
 
-def test_betas_of_surfaces_are_refused_before_work(spoiled, tmp_path):
+def test_contrasts_of_surfaces_are_refused(spoiled, tmp_path):
     func = spoiled / "bids" / "derivatives" / "fmriprep" / "sub-01" / "ses-1" / "func"
     confounds = func / f"{bids_name('01', 1)}_desc-confounds_timeseries.tsv"
     n_volumes = len(pd.read_csv(confounds, sep="\t"))
@@ -499,8 +502,9 @@ def test_betas_of_surfaces_are_refused_before_work(spoiled, tmp_path):
         (func / f"{start}.json").write_text(json.dumps({"RepetitionTime": 2.0}))
     chosen = {"subject": "01", "space": "fsnative", "id_column": "stim_file"}
     given = of_data_set(spoiled) | {"masks": {"V1": "no.nii"}}
-    with pytest.raises(InputError, match=r"func\.gii is no volume, and betas are written as one"):
-        fmri_betas(**given, **chosen, out=tmp_path / "out")
+    surface = {"bold": [next(func.glob("*.func.gii"))], "events": ["e.tsv"], "contrast": "a - b"}
+    with pytest.raises(InputError, match=r"func\.gii is no volume, and contrasts .--contrast."):
+        fmri_betas(given["masks"], tmp_path / "out", **surface)
     with pytest.raises(InputError, match="written of betas, not of a contrast"):
         fmri_betas(**given, **chosen, out=tmp_path / "out", contrast="a - b", as_bids=True)
     with pytest.raises(InputError, match=r"task .--task. are for the runs of a BIDS data set"):
