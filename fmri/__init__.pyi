@@ -34,6 +34,7 @@ from .extraction import read_voxels as read_voxels
 from .formats.published import read_published as read_published
 from .layout.dataset import Layout as Layout
 from .layout.dataset import find_dataset as find_dataset
+from .layout.options import LayoutOptions as LayoutOptions
 from .maps import write_surface_map as write_surface_map
 from .maps import write_volume_map as write_volume_map
 from .noise import region_ceilings as region_ceilings

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
-from neurometamer.commands.fmri import RUNS
 from neurometamer.commands.options import Progress
+from neurometamer.commands.scans import RUNS
 from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import Files
 from neurometamer.resume import writes_into

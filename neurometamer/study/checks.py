@@ -12,7 +12,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from fmri.reliability import voxel_reliability
 from fmri.rois.regions import grid_of, region_files
 from fmri.selection import check_baseline, tell_few_conditions
 from fmri.series import hemisphere_files, open_series
+from fmri.surfaces import read_mesh
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
 from neurometamer.encoding.generalization import check_encoding
 from neurometamer.errors import InputError, name_ids
@@ -46,8 +47,10 @@ from neurometamer.store import check_file_names
 from neurometamer.study.brain_steps import (
     analyzed_regions,
     confound_columns,
+    confound_files,
     given_patterns,
     images_of_type,
+    mesh_files,
     open_runs,
     run_confounds,
     scanned,
@@ -275,6 +278,12 @@ def find_problems(work: Workspace) -> list[Problem]:
             f"glm.strategy: {name_ids(settings.glm.strategy)} take columns of fMRIPrep's tables, "
             "and the simulated cortex has six motion parameters alone; leave it out.",
         )
+    if settings.selection.meshes and settings.brain.source == "simulated":
+        findings.add(
+            ERROR,
+            "selection.meshes: meshes are for series on surfaces, and the simulated cortex is a "
+            "volume; leave them out.",
+        )
     if settings.brain.source == "bids":
         with findings.watch(file=settings.brain.dataset):
             work.layout  # noqa: B018
@@ -286,6 +295,15 @@ def find_problems(work: Workspace) -> list[Problem]:
         _check_with_images(work, table, findings)
     if settings.brain.source in MEASURED_SOURCES:
         check_subjects(work, table, findings)
+    _check_photographs_of_runs(work, table, findings)
+    return findings.problems
+
+
+def _check_photographs_of_runs(
+    work: Workspace, table: pd.DataFrame | None, findings: Findings
+) -> None:
+    """Refuse comparisons that need other sessions or runs than subjects have."""
+    settings = work.settings
     if settings.rsa.null == "session":
         if settings.brain.source not in MEASURED_SOURCES:
             with findings.watch():
@@ -297,7 +315,6 @@ def find_problems(work: Workspace) -> list[Problem]:
     if needs_runs and table is not None and not findings.has_errors():
         with findings.watch():
             check_compared_subjects(work, table)
-    return findings.problems
 
 
 def _check_models(work: Workspace, findings: Findings) -> None:
@@ -482,13 +499,15 @@ def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findin
     findings : Findings
         Gets what is wrong.
     """
+    is_readable = True
     if work.settings.brain.source == "bids":
         for problem in work.layout.problems.to_dict("records"):
             subject_id = f"sub-{problem['subject']}" if problem["subject"] else ""
             findings.add(problem["severity"], problem["message"], subject_id, problem["file"])
+            is_readable &= bool(subject_id) or problem["severity"] != ERROR
     subjects = []
     for name in subject_names(work):
-        if not findings.has_errors(name):
+        if is_readable and not findings.has_errors(name):
             with findings.watch(name):
                 subjects.append(scanned(work, name))
     # links to a file, and other spellings of its name, are the same file
@@ -507,6 +526,7 @@ def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findin
             )
         _check_subject(work, subject, table, findings)
     tell_lacking_regions(work, subjects, findings)
+    join_lacking_regions(work, subjects, findings)
     files = [problem.file for problem in findings.problems]
     for subject in subjects:
         files += [*subject.bold, *subject.events, *subject.confounds]
@@ -549,6 +569,36 @@ def tell_lacking_regions(work: Workspace, subjects: Sequence[Subject], findings:
             )
 
 
+def join_lacking_regions(work: Workspace, subjects: Sequence[Subject], findings: Findings) -> None:
+    """Make one line of a pattern in ``[brain.rois]`` that fits no file of any subject.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings.
+    subjects : sequence of Subject
+        The files of all subjects.
+    findings : Findings
+        Holds an error a subject before, and one in all afterwards.
+    """
+    for roi, pattern in work.settings.brain.rois.items():
+        of_roi = []
+        for subject in subjects:
+            definition = subject.masks.get(roi, "")
+            for problem in findings.problems:
+                is_lacking = problem.kind == ERROR and " does not exist" in problem.message
+                if is_lacking and (problem.subject, problem.file) == (subject.id, definition):
+                    of_roi.append(problem)
+        ids = list(dict.fromkeys(problem.subject for problem in of_roi))
+        if len(ids) < 2 or len(ids) < len(subjects):
+            continue
+        message = f"ROI '{roi}': there is no {pattern} of any of the {len(ids)} subjects "
+        message += f"({name_ids(ids)}); correct the pattern in [brain.rois]."
+        place = findings.problems.index(of_roi[0])
+        findings.problems[place] = Problem(ERROR, "", pattern, message)
+        findings.problems = [other for other in findings.problems if other not in of_roi]
+
+
 def _check_subject(
     work: Workspace, subject: Subject, table: pd.DataFrame | None, findings: Findings
 ) -> None:
@@ -589,12 +639,60 @@ def _check_patterns(
     with findings.watch(subject.id, subject.patterns):
         ids = [] if table is None else table["id"].tolist()
         given = given_patterns(work, subject.id, ids)
+        n_vertices = given.provenance.get("grid", {}).get("n_vertices")
+        check_meshes(work, subject, n_vertices)
         counts = given.voxels["roi"].value_counts()
         small = counts.index[counts < MIN_VOXELS].tolist()
         if small:
             raise InputError(
                 f"ROI(s) {name_ids(small)} have fewer than {MIN_VOXELS} voxels, too few for a "
                 "pattern; give patterns without them, or of larger regions."
+            )
+
+
+def check_meshes(work: Workspace, subject: Subject, n_vertices: Mapping[str, int] | None) -> None:
+    """Compare the meshes on which voxels are to be selected with the series.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings and the user's files.
+    subject : Subject
+        Its files.
+    n_vertices : mapping of str to int, or None
+        Hemisphere to the number of vertices of its whole mesh; None for a volume.
+
+    Raises
+    ------
+    InputError
+        When there are meshes for a volume, none for surfaces, or one of another number of vertices.
+    """
+    selection = work.settings.selection
+    if selection.criterion != "searchlight" or not selection.voxels_per_roi:
+        return
+    if n_vertices is None:
+        if selection.meshes:
+            raise InputError(
+                "selection.meshes: meshes are for series on surfaces, and these are volumes; leave "
+                "them out."
+            )
+        return
+    if not selection.meshes:
+        raise InputError(
+            "selection.criterion: 'searchlight' on surfaces needs the mesh of each hemisphere; "
+            "give [selection] meshes, with {subject} and {hemi} in the path, or another criterion."
+        )
+    files = mesh_files(work, subject)
+    for side, number in n_vertices.items():
+        if side not in files:
+            raise InputError(
+                f"selection.meshes: there is no mesh of hemisphere {side}; correct the pattern."
+            )
+        points, _ = read_mesh(files[side])
+        if len(points) != number:
+            raise InputError(
+                f"selection.meshes: {files[side].name} has {len(points)} vertices, but the series "
+                f"of hemisphere {side} has {number}; give the mesh of the same density and space."
             )
 
 
@@ -605,6 +703,8 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
     if not findings.has_errors(subject.id, first):
         series = hemisphere_files(work.source(first), subject.hemispheres)
         grid = grid_of(series, subject.affine)
+        with findings.watch(subject.id):
+            check_meshes(work, subject, None if grid.is_volume else grid.n_vertices)
     sizes = {}
     rois: list[str] = []
     with findings.watch(subject.id):
@@ -694,8 +794,8 @@ def _check_run(
         events = read_events(work.source(events_file), subject.condition_column)
         if t_r:
             checked_events(events, n_volumes, t_r, name)
-    if subject.confounds:
-        confounds_file = subject.confounds[number]
+    if tables := confound_files(work, subject):
+        confounds_file = tables[number]
         with findings.watch(subject.id, confounds_file):
             check_same_labels(confounds_file, image)
             table = run_confounds(work, subject, number)

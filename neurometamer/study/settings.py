@@ -57,7 +57,7 @@ PATTERNS = "neurometamer.commands.fmri:fmri_patterns"
 VOXELS = "neurometamer.commands.fmri:SelectionOptions"
 SELECT = "neurometamer.commands.reliability:fmri_select"
 TRIALS = "fmri.betas.single_trials:SingleTrialOptions"
-LAYOUT = "fmri.layout.dataset:find_dataset"
+LAYOUT = "fmri.layout.options:LayoutOptions"
 RDMS = "neurometamer.rsa.compute:compute_rdms"
 BRAIN_RDMS = "neurometamer.rsa.compute:pattern_rdms"
 IMAGE_TYPES = "neurometamer.rsa.image_types.options:ImageTypeOptions"
@@ -419,6 +419,8 @@ class Localizer(Section):
     """BIDS events.tsv, one for each run."""
     confounds: tuple[str, ...] = ()
     """Confounds tables, one for each run, or none."""
+    tedana: tuple[str, ...] = setting(default=(), later=True)
+    """desc-ICA_mixing.tsv of tedana, one for each run; empty: those beside the confounds."""
 
     @model_validator(mode="after")
     def _one_file_a_run(self) -> Self:
@@ -429,6 +431,10 @@ class Localizer(Section):
 
 def _with_one_file_a_run(files: Any) -> Any:
     """Refuse lists of the files of runs that differ in length."""
+    if len(files.tedana) not in (0, len(files.bold)):
+        raise ValueError(
+            f"{len(files.bold)} bold and {len(files.tedana)} tedana files; give one each, or none"
+        )
     if len(files.events) != len(files.bold) or len(files.confounds) not in (0, len(files.bold)):
         raise ValueError(
             f"{len(files.bold)} bold, {len(files.events)} events and {len(files.confounds)} "
@@ -484,6 +490,9 @@ class Subject(Section):
     """BIDS events.tsv, one for each run; the column `condition_column` holds stimulus ids."""
     confounds: tuple[str, ...] = ()
     """Confounds tables, one for each run, or none."""
+    tedana: tuple[str, ...] = setting(default=(), later=True)
+    """For the strategy "tedana" of [glm]: desc-ICA_mixing.tsv of each run, with
+    desc-tedana_metrics.tsv beside it; empty: those beside the confounds."""
     masks: dict[Name, str] = {}
     """Region → mask on the grid of the BOLD files, or its definition: "dseg.nii.gz:12",
     "prob.nii.gz > 0.5", "LO1 + LO2" …"""
@@ -561,6 +570,9 @@ class Brain(Section):
     what it holds."""
     derivatives: str = setting(default="", later=True)
     """Folder of fMRIPrep's output (images, confounds); empty: the images of the data set itself."""
+    tedana: str = setting(default="", later=True)
+    """Folder of tedana's output (desc-ICA_mixing.tsv, desc-tedana_metrics.tsv), for the strategy
+    "tedana" of [glm]; empty: these files lie beside the images."""
     task: str = setting(default="", later=True)
     """Label of the task; needed where there are several."""
     space: str = setting(default="", later=True)
@@ -849,7 +861,26 @@ class Selection(Section):
     )
     """Score of voxels."""
     radius_mm: float = setting(SELECT, "radius_mm", later=True, gt=0)
-    """With criterion = "searchlight": radius of the spheres, mm."""
+    """With criterion = "searchlight": radius of the spheres, or of the disks on meshes, mm."""
+    meshes: str = setting(default="", later=True)
+    """With criterion = "searchlight", for series on surfaces: file of the mesh of each hemisphere,
+    on which the disks lie, such as "sub-{subject}_hemi-{hemi}_midthickness.surf.gii".
+    ``{subject}`` stands for the label of a subject (as in [brain.rois]), ``{hemi}`` for L and R, or
+    lh and rh."""
+
+    @model_validator(mode="after")
+    def _meshes_go_with_searchlight(self) -> Self:
+        if self.meshes and self.criterion != "searchlight":
+            raise ValueError(
+                f'meshes are for criterion = "searchlight", and it is "{self.criterion}"; give '
+                "that, or leave them out"
+            )
+        if self.meshes and "{hemi}" not in self.meshes:
+            raise ValueError(
+                f"meshes is '{self.meshes}', and each hemisphere has a mesh of its own; write "
+                "{hemi} where the file names say it"
+            )
+        return self
 
 
 class Rsa(Section):

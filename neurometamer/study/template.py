@@ -35,6 +35,7 @@ SUBJECT = """\
 # subjects = ["01", "02"]
 # rois = { V1 = "rois/sub-{subject}_V1.nii.gz", LO = "rois/sub-{subject}_LO.nii.gz" }
 # id_column = "stim_file"     # where trial_type does not hold the image ids
+# tedana = "bids/derivatives/tedana"  # for the strategy "tedana" of [glm]
 # and look first at what there is: neurometamer fmri layout bids --derivatives …
 
 # Or your own data file by file: set source = "bold" above, and give one such block a subject.
