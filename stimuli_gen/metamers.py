@@ -464,6 +464,18 @@ class Contexts:
         return project(images, context["center"], self._recipe.radius)
 
     def __call__(self, reference_id: str) -> dict[str, np.ndarray]:
+        """Give what the objectives must know of an image.
+
+        Parameters
+        ----------
+        reference_id : str
+            Id of the photograph.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Activations to the photograph and their norms, center and shifts where they count.
+        """
         if reference_id not in self._anchors:
             self._compute_anchors(reference_id)
         context = dict(self._anchors[reference_id])

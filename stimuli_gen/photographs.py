@@ -31,7 +31,7 @@ INTERPOLATIONS = ("bicubic", "bilinear")
 LARGEST_RESIZED = 2**24
 """Pixels; 256 x 65,536 for example. Resizing to more would cost memory for what the cut throws
 away."""
-KINDS = ("RE", "AN", "AI", "metamer", "control")
+KINDS = ("RE", "AN", "AI", "metamer", "control", "controversial", "eigendistortion")
 """Regular image, adversarial noise, adversarial interference, metamer, control image."""
 
 _SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets", "images")
