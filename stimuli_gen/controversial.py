@@ -497,9 +497,10 @@ def controversial_images(
     confidence : float
         Probability that each network must give its class on the 8-bit image, in (0, 1).
     readout : {"log_probability", "logit"}
-        See `READOUTS`.
+        What is raised: log-probabilities, for networks with a softmax, or logits. See `READOUTS`.
     sharpness : float
-        α, above 0; the larger, the nearer to the minimum itself. 100 in the authors' code.
+        Sharpness α of the smooth minimum, above 0: the larger, the nearer to the minimum itself.
+        100 in the authors' code.
     seed : int
         Seed of start noise and random targets.
     run : RunOptions, optional
