@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neurometamer.arguments import check_fields, checked
+from neurometamer.arguments import check_fields, checked, from_options
 from neurometamer.errors import InputError, name_ids, need_columns, unknown_name
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.run_options import RunOptions
@@ -187,31 +187,6 @@ class Search:
             return np.clip(first, 0, 1).astype(np.float32)
 
         return _start
-
-
-def read_search(options: Mapping[str, Any]) -> Search:
-    """Take the options of a search.
-
-    Parameters
-    ----------
-    options : mapping
-        Fields of `Search`.
-
-    Returns
-    -------
-    Search
-        Checked.
-
-    Raises
-    ------
-    InputError
-        When one is unknown or wrong.
-    """
-    known = [field.name for field in fields(Search)]
-    for name in options:
-        if name not in known:
-            raise unknown_name("setting of a search", name, known)
-    return Search(**options)
 
 
 def two_networks(models: Sequence[StagedModel]) -> tuple[StagedModel, StagedModel]:
@@ -551,7 +526,7 @@ def controversial_images(
     networks = two_networks(models)
     check_photographs(networks[0], references)
     _check_classes(networks, confidence, readout, sharpness)
-    search = read_search(options)
+    search = from_options(Search, options, "setting of a search")
     run = run_on_device_of(networks[0], run)
     classes = choose_class_pairs(networks, references, target_a, target_b, seed)
     settings: dict[str, Any] = {

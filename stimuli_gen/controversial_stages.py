@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurometamer.arguments import checked
+from neurometamer.arguments import checked, from_options
 from neurometamer.errors import InputError, name_ids
 from neurometamer.run_options import RunOptions
 from neurometamer.summaries import short_repr
@@ -32,17 +32,17 @@ from stimuli_gen.batches import in_batches
 from stimuli_gen.controversial import (
     KIND,
     SLACK,
+    Search,
     check_made_for,
     pair_record,
     pulled,
-    read_search,
     search_images,
     start_columns,
     two_networks,
 )
 from stimuli_gen.criteria import BATCH
 from stimuli_gen.fast import draft_model
-from stimuli_gen.matching import Match, Stage, match_stages
+from stimuli_gen.matching import Match, Stages, match_stages
 from stimuli_gen.models import StagedModel, run_on_device_of
 from stimuli_gen.similarity import finite_responses
 from stimuli_gen.stimuli import StimulusSet, from_8bit, to_8bit
@@ -200,7 +200,7 @@ def controversial_representations(
     models: Sequence[StagedModel],
     references: StimulusSet,
     *,
-    stage: Stage | Mapping[str, Stage],
+    stage: Stages | Mapping[str, Stages],
     bank: StimulusSet | None = None,
     max_agreement: float = -0.5,
     seed: int = 0,
@@ -275,7 +275,7 @@ def controversial_representations(
     matches = match_stages(networks, stage)
     bank = references if bank is None else bank
     _check_bank(matches, references, bank, max_agreement)
-    search = read_search(options)
+    search = from_options(Search, options, "setting of a search")
     run = run_on_device_of(networks[0], run)
     stages = {match.model.name: match.stage for match in matches}
     settings: dict[str, Any] = {

@@ -28,14 +28,12 @@ from torch import Tensor
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
-from neurometamer.provenance import digest, provenance
 from neurometamer.run_options import RunOptions
 from stimuli_gen.adversarial import check_photographs
-from stimuli_gen.batches import arithmetic
-from stimuli_gen.controversial import check_made_for, two_networks
+from stimuli_gen.controversial import check_made_for, pair_record, two_networks
 from stimuli_gen.criteria import BATCH, KINDS, Judgment, judge, judge_metamers, judged_at
 from stimuli_gen.fast import draft_model
-from stimuli_gen.matching import Match, Stage, match_stages, shifted
+from stimuli_gen.matching import Match, Stages, match_stages, shifted
 from stimuli_gen.metamers import Contexts, cuts_of
 from stimuli_gen.models import StagedModel, run_on_device_of
 from stimuli_gen.presets import Recipe, described, image_prior, make_recipe
@@ -64,7 +62,7 @@ def divergent_metamers(
     models: Sequence[StagedModel],
     references: StimulusSet,
     *,
-    stage: Stage | Mapping[str, Stage],
+    stage: Stages | Mapping[str, Stages],
     nulls: Sequence[NullDistribution],
     null_quantile: float = 1.0,
     preset: str = "pixels",
@@ -186,7 +184,7 @@ def divergent_metamers(
         keys=contexts.keys(settings),
         run=run,
     )
-    stimuli = _collect(matches, references, settings, made, image_prior(recipe))
+    stimuli = _collect(networks, matches, references, settings, made, image_prior(recipe))
     return _judge(networks, matches, stimuli, references, nulls, confirmed=False)
 
 
@@ -336,6 +334,7 @@ def metamer_disagreement(
 
 
 def _collect(
+    networks: Sequence[StagedModel],
     matches: Sequence[Match],
     references: StimulusSet,
     settings: Mapping[str, Any],
@@ -344,25 +343,13 @@ def _collect(
 ) -> StimulusSet:
     images = stacked(made, references.ids)
     first, second = matches
-    models = []
-    for match in matches:
-        models.append(
-            {
-                "name": match.model.name,
-                "weights": match.model.weights,
-                "trained": match.model.trained,
-                "digest": match.digest,
-            }
-        )
-    record = provenance(
+    record = pair_record(
+        networks,
+        references,
         settings,
-        models=models,
-        model_digest=digest([match.digest for match in matches]),
-        references=references.digest,
         reference_pixels=digest_levels(references.images),
         reference_cuts=cuts_of(references.provenance),
         image_prior=prior,
-        **arithmetic(first.model.device),
     )
     untrained = [match.model.name for match in matches if not match.model.trained]
     max_error = settings["max_error"]

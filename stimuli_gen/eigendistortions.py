@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from neurometamer.arguments import checked
-from neurometamer.errors import InputError, need_columns, unknown_name
+from neurometamer.arguments import checked, from_options
+from neurometamer.errors import InputError, need_columns
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.run_options import RunOptions
 from stimuli_gen.adversarial import check_photographs, read_saved
@@ -132,7 +132,7 @@ def eigendistortions(
     (('a_largest1', 'a_smallest1'), [3067, 3067], [True, True])
     """
     check_photographs(model, references)
-    spectrum = _read_spectrum(options)
+    spectrum = from_options(Spectrum, options, "setting of eigendistortions")
     view, (name,) = at_stages(model, [stage])
     for what, value, most in (("strength", strength, np.inf), ("share", share, 1)):
         if not 0 < value < most:
@@ -193,14 +193,6 @@ def eigendistortions(
     )
     stimuli = StimulusSet(images=images, table=table, provenance=record)
     return _judge(double, stimuli, references, images, confirmed=False)
-
-
-def _read_spectrum(options: Mapping[str, Any]) -> Spectrum:
-    known = [field.name for field in fields(Spectrum)]
-    for name in options:
-        if name not in known:
-            raise unknown_name("setting of eigendistortions", name, known)
-    return Spectrum(**options)
 
 
 def _ids(reference_id: str, spectrum: Spectrum) -> list[str]:

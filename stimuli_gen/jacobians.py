@@ -16,8 +16,7 @@ symmetric eigenvalue problems. SIAM Journal on Matrix Analysis and Applications 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -156,7 +155,7 @@ class Products:
 
     def __init__(self, model: StagedModel, stage: str, images: Tensor) -> None:
         self._images = images.detach().requires_grad_(True)
-        with _plain_attention():
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has first derivatives only
             outputs = model.activations(self._images, [stage])
         self.responses = outputs[stage].flatten(1)
         if not self.responses.requires_grad:
@@ -202,13 +201,6 @@ class Products:
         moved = self.forward(vectors)
         (product,) = torch.autograd.grad(self.responses, self._images, moved, retain_graph=True)
         return product.flatten(1)
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Compute attention by products and softmax: the fused kernels have first derivatives only."""
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
 
 
 def in_double(model: StagedModel) -> StagedModel:
@@ -313,8 +305,26 @@ def number_type(model: StagedModel) -> torch.dtype:
     return torch.float32 if model.device.type == "mps" else torch.float64
 
 
-def _from_jacobian(jacobian: Tensor, starts: Tensor, n_each: int) -> tuple[Tensor, int]:
-    """Find both ends of one image: (2, n_each, n_values), and the dimension of the null space."""
+def ends_of_jacobian(jacobian: Tensor, starts: Tensor, n_each: int) -> tuple[Tensor, int]:
+    """Find both ends of the spectrum of F = Jᵀ J of one image.
+
+    Parameters
+    ----------
+    jacobian : Tensor
+        (n_units, n_values).
+    starts : Tensor
+        (n_each, n_values): directions of which the part in the null space is taken, where it has
+        so many dimensions.
+    n_each : int
+        Eigenvectors at each end.
+
+    Returns
+    -------
+    vectors : Tensor
+        (2, n_each, n_values), orthonormal at each end.
+    null_dimension : int
+        Eigenvalues below the largest times the float's precision times the longer side.
+    """
     n_units, n_values = jacobian.shape
     is_wide = n_units < n_values
     gram = jacobian @ jacobian.T if is_wide else jacobian.T @ jacobian
@@ -380,7 +390,7 @@ def solve_by_jacobian(
     for image, start in zip(images, starts, strict=True):
         jacobian = whole_jacobian(model, stage, image, batch_size)
         directions = torch.from_numpy(start).to(jacobian).flatten(1)
-        ends, dimension = _from_jacobian(jacobian, directions, spectrum.n_each)
+        ends, dimension = ends_of_jacobian(jacobian, directions, spectrum.n_each)
         moved = ends @ jacobian.T
         of_ends = moved.square().sum(dim=2)
         rest = moved @ jacobian - of_ends[..., None] * ends
@@ -448,7 +458,7 @@ def solve_in_krylov_spaces(
             for is_largest in (True, False):
                 locked = products.responses.new_zeros(len(batch), 0, batch[0].numel())
                 for start in directions.to(kind).flatten(2).unbind(dim=1):
-                    pair = _krylov_pair(products.both, start, locked, scale, spectrum, is_largest)
+                    pair = krylov_pair(products.both, start, locked, scale, spectrum, is_largest)
                     scale = torch.maximum(scale, pair[1])
                     locked = torch.cat([locked, pair[0][:, None]], dim=1)
                     found.append(pair)
@@ -475,7 +485,7 @@ def solve_in_krylov_spaces(
     )
 
 
-def _krylov_pair(
+def krylov_pair(
     product: Callable[[Tensor], Tensor],
     start: Tensor,
     locked: Tensor,
@@ -483,17 +493,38 @@ def _krylov_pair(
     spectrum: Spectrum,
     is_largest: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the next eigenvector of each image, its eigenvalue and residual: (b, n), (b,), (b,).
+    """Find the next eigenvector of each image in restarted Krylov spaces.
 
     It is orthogonal to those that are locked, so that spaces of several dimensions are filled. All
     images have as many products; one that has converged keeps what it had then.
+
+    Parameters
+    ----------
+    product : callable
+        (b, n_values) → F times these.
+    start : Tensor
+        (b, n_values): where the spaces begin.
+    locked : Tensor
+        (b, n_locked, n_values): eigenvectors that are known.
+    scale : Tensor
+        (b,): the largest eigenvalues that are known.
+    spectrum : Spectrum
+        Tolerance and number of products.
+    is_largest : bool
+        Which end.
+
+    Returns
+    -------
+    vector : Tensor
+        (b, n_values), of unit norm.
+    value, residual : Tensor
+        (b,) each; the residual is not yet divided by the largest eigenvalue.
     """
     n_locked, n_values = locked.shape[1:]
     width = min(_WIDTH, n_values - n_locked)
     basis = start.new_zeros(len(start), n_locked + width, n_values)
     basis[:, :n_locked] = locked
     moved = torch.zeros_like(basis)
-    space = slice(n_locked, None)
     result: tuple[Tensor, Tensor, Tensor] | None = None
     is_done = torch.zeros(len(start), dtype=torch.bool, device=start.device)
     vector, count = start, n_locked
@@ -507,14 +538,20 @@ def _krylov_pair(
         if count < n_locked + width and not is_last:
             continue
         vector = _orthonormal(vector, basis[:, :count], start.roll(-number, dims=1))
-        values, turned, products = _ritz(basis[:, :count][:, space], moved[:, :count][:, space])
+        here = slice(n_locked, count)
+        small = basis[:, here] @ moved[:, here].transpose(1, 2)
+        values, rotation = torch.linalg.eigh((small + small.transpose(1, 2)) / 2)
+        turned = rotation.transpose(1, 2) @ basis[:, here]
+        products = rotation.transpose(1, 2) @ moved[:, here]
         if is_largest:
             values, turned, products = (part.flip(1) for part in (values, turned, products))
         rest = _without(products[:, 0] - values[:, :1] * turned[:, 0], locked)
         now = turned[:, 0].clone(), values[:, 0].clone(), rest.norm(dim=1)
         if result is not None:
-            pairs = zip(result, now, strict=True)
-            now = tuple(torch.where(_like(is_done, new), old, new) for old, new in pairs)
+            vectors = torch.where(is_done[:, None], result[0], now[0])
+            numbers = zip(result[1:], now[1:], strict=True)
+            value, residual = (torch.where(is_done, *pair) for pair in numbers)
+            now = vectors, value, residual
         result = now
         largest = torch.maximum(scale, values.amax(dim=1))
         is_done = result[2] <= spectrum.tolerance * largest
@@ -527,11 +564,6 @@ def _krylov_pair(
     assert result is not None
     vector, value, residual = result
     return vector, value.clamp_min(0), residual
-
-
-def _like(flags: Tensor, values: Tensor) -> Tensor:
-    """Lay flags of images out for values of any further axes."""
-    return flags.view(-1, *[1] * (values.ndim - 1))
 
 
 def _orthonormal(vector: Tensor, basis: Tensor, spare: Tensor) -> Tensor:
@@ -551,15 +583,6 @@ def _without(vector: Tensor, basis: Tensor) -> Tensor:
     """Take out the part of each vector that lies in its basis."""
     parts = torch.einsum("bkn,bn->bk", basis, vector)
     return vector - torch.einsum("bk,bkn->bn", parts, basis)
-
-
-def _ritz(basis: Tensor, products: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Solve within the space: rising values, vectors and their products with F."""
-    small = basis @ products.transpose(1, 2)
-    small = (small + small.transpose(1, 2)) / 2
-    values, rotation = torch.linalg.eigh(small)
-    turned = rotation.transpose(1, 2)
-    return values, turned @ basis, turned @ products
 
 
 Solver = Callable[[StagedModel, str, np.ndarray, np.ndarray, Spectrum, int], Ends]

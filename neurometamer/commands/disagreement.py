@@ -159,7 +159,7 @@ def stimuli_controversial(
         others = photographs
         if bank is not None:
             others = read_photographs(bank, networks[0].preprocessing, files)
-        stages = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
+        stages: Any = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
         settings |= {"disagreement": "representations", "bank": others.digest}
         settings["stages"] = {
             match.model.name: match.stage for match in match_stages(networks, stages)
@@ -168,8 +168,10 @@ def stimuli_controversial(
             controversial_representations, networks, photographs, stage=stages, bank=others
         )
 
-        def confirm(made: StimulusSet, folder: Path) -> StimulusSet:
+        def _confirm(made: StimulusSet, folder: Path) -> StimulusSet:
             return confirm_representations(networks, made, photographs, folder, bank=others)
+
+        confirm = _confirm
 
     return _write(
         partial(make, **options), confirm, networks, photographs, settings, Path(out), files, run
@@ -266,7 +268,7 @@ def stimuli_divergent(
     _check_names(models)
     distributions = [read_null(file) for file in nulls]
     networks, photographs = _load(models, weights, images, image_size, seed, files, run)
-    stages = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
+    stages: Any = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
     make = partial(
         divergent_metamers,
         networks,
@@ -277,7 +279,7 @@ def stimuli_divergent(
         **options,
     )
 
-    def confirm(made: StimulusSet, folder: Path) -> StimulusSet:
+    def _confirm(made: StimulusSet, folder: Path) -> StimulusSet:
         return confirm_divergent(networks, made, photographs, folder, nulls=distributions)
 
     settings = {
@@ -290,7 +292,7 @@ def stimuli_divergent(
         "seed": seed,
         "mode": (run or RunOptions()).mode,
     }
-    return _write(make, confirm, networks, photographs, settings, Path(out), files, run)
+    return _write(make, _confirm, networks, photographs, settings, Path(out), files, run)
 
 
 @writes_into("out")
@@ -373,13 +375,13 @@ def stimuli_eigendistortion(
     view, (name,) = at_stages(networks[0], [stage])
     make = partial(eigendistortions, networks[0], photographs, stage=stage, **options)
 
-    def confirm(made: StimulusSet, folder: Path) -> StimulusSet:
+    def _confirm(made: StimulusSet, folder: Path) -> StimulusSet:
         return confirm_eigendistortions(networks[0], made, photographs, folder)
 
     settings = {**options, "kind": "eigendistortion", "stage": name, "seed": seed}
     if settings.get("method") == "auto":
         del settings["method"]  # what it comes to depends on the network
-    return _write(make, confirm, [view], photographs, settings, Path(out), files, run)
+    return _write(make, _confirm, [view], photographs, settings, Path(out), files, run)
 
 
 def _check_names(models: str | Sequence[str]) -> None:
