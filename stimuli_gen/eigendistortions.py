@@ -101,7 +101,8 @@ def eigendistortions(
         independent changes that move nothing: the smallest eigenvector is any of these, so two
         methods agree in its eigenvalue, 0, but not in the vector; where
         ``null_dimension_is_exact`` is False there are at least so many. ``success``: the
-        eigenvector was found within the tolerance, and its picture keeps its `share`.
+        eigenvector was found within the tolerance, and its picture keeps its `share`. ``l2_8bit``:
+        length of its change, in levels of 0 to 255.
 
     Raises
     ------
@@ -315,6 +316,7 @@ def _judge(
         of_random += quotients / N_RANDOM
     random_of = dict(zip(photographs, of_random, strict=True))
     judged = table.assign(
+        l2_8bit=255 * np.linalg.norm(changes.reshape(len(changes), -1), axis=1),
         rayleigh_png=of_pictures,
         rayleigh_random=[random_of[name] for name in names],
     )
@@ -332,7 +334,9 @@ def _reason(row: Mapping[Any, Any]) -> str:
             f"residual {row['residual']:.2g} above {row['tolerance']:g}; allow more products"
         )
     share, moved = row["criterion"], row["rayleigh_png"]
-    if row["end"] == "largest" and not moved >= share * row["eigenvalue"]:
+    if not row["l2_8bit"]:
+        reasons.append("the picture is the photograph itself; make the change stronger")
+    elif row["end"] == "largest" and not moved >= share * row["eigenvalue"]:
         reasons.append(
             f"as a picture it moves the response by {moved:.3g}, below {share:g} of the eigenvalue "
             f"{row['eigenvalue']:.3g}; change its strength"

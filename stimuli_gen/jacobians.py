@@ -34,6 +34,8 @@ LARGEST_JACOBIAN = 2**25
 """Numbers in a Jacobian that is computed whole unless asked otherwise: 268 MB of float64."""
 LARGEST_SIDE = 2048
 """Its shorter side, of which an eigendecomposition takes some seconds."""
+ROWS = 64
+"""Rows of a Jacobian at once, at least; fewer where memory runs out."""
 _WIDTH = 24
 """Vectors of a Krylov space before it is restarted."""
 _KEPT = 10
@@ -378,7 +380,7 @@ def solve_by_jacobian(
     spectrum : Spectrum
         What is wanted.
     batch_size : int
-        Rows of a Jacobian at once.
+        Rows of a Jacobian at once, at least `ROWS`.
 
     Returns
     -------
@@ -388,7 +390,7 @@ def solve_by_jacobian(
     """
     vectors, values, residuals, dimensions = [], [], [], []
     for image, start in zip(images, starts, strict=True):
-        jacobian = whole_jacobian(model, stage, image, batch_size)
+        jacobian = whole_jacobian(model, stage, image, max(ROWS, batch_size))
         directions = torch.from_numpy(start).to(jacobian).flatten(1)
         ends, dimension = ends_of_jacobian(jacobian, directions, spectrum.n_each)
         moved = ends @ jacobian.T
