@@ -205,13 +205,19 @@ def two_networks(models: Sequence[StagedModel]) -> tuple[StagedModel, StagedMode
     Raises
     ------
     InputError
-        When there are others than two, or names repeat, or input sizes or devices differ.
+        When there are others than two, or names repeat, or input sizes or devices differ, or both
+        are the same network.
     """
     networks = network_set(models)
     if len(networks) != 2:
         names = name_ids([network.name for network in networks])
         raise InputError(f"images are made for two networks, not {len(networks)} ({names}).")
     first, second = networks
+    if first.network_digest == second.network_digest:
+        raise InputError(
+            f"{first.name} and {second.name} are the same network with the same weights, and "
+            "cannot disagree; give two."
+        )
     return first, second
 
 

@@ -31,7 +31,7 @@ from neurometamer.errors import InputError, name_ids
 from neurometamer.run_options import RunOptions
 from stimuli_gen.adversarial import check_photographs
 from stimuli_gen.controversial import check_made_for, pair_record, two_networks
-from stimuli_gen.criteria import BATCH, KINDS, Judgment, judge, judge_metamers, judged_at
+from stimuli_gen.criteria import BATCH, KINDS, Judgment, judge, judge_metamers, judged_at, top_class
 from stimuli_gen.fast import draft_model
 from stimuli_gen.matching import Match, Stages, match_stages, shifted
 from stimuli_gen.metamers import Contexts, cuts_of
@@ -75,8 +75,9 @@ def divergent_metamers(
 
     What is lowered is ‖a' - a‖ / ‖a‖ in A, plus `apart` times what B's match has above the median
     of its null, in rank and linear correlation and in the signal-to-noise ratio (20 dB count as a
-    correlation of 1). An image is finished when A's match is above its null and B's match is not
-    above the median of its own, rounded to 8 bits, too.
+    correlation of 1). An image is finished when A's match is above its null, A gives it the
+    class of the photograph, and B's match is not above the median of its own null, rounded to 8
+    bits, too.
 
     Parameters
     ----------
@@ -173,10 +174,14 @@ def divergent_metamers(
         digests = [draft.model.digest for draft in drafts]
         settings |= {"mode": run.mode, "finish": recipe.finish, "drafts": digests}
     contexts = Contexts(matches, references, recipe, None, seed, run.batch_size)
+    of_photographs = top_class(networks[0], references.images)
+    classes = dict(zip(references.ids, of_photographs, strict=True))
     made = descend(
         metamer_disagreement(matches, limits, recipe, apart),
         references.ids,
-        lambda name: Start(image=contexts.start(name), context=contexts(name)),
+        lambda name: Start(
+            image=contexts.start(name), context={**contexts(name), "class": classes[name]}
+        ),
         threshold=MARGIN,
         steps=recipe.step_options(1),
         draft=metamer_disagreement(drafts, limits, recipe, apart) if len(drafts) == 2 else None,
@@ -278,6 +283,18 @@ def _ranks(values: Tensor) -> Tensor:
     return (below + up_to + 1).to(values.dtype) / 2
 
 
+@torch.no_grad()
+def _lead(model: StagedModel, images: Tensor, classes: Tensor) -> Tensor:
+    """Measure by how much a class leads, in standard deviations of the logits: (b, 1)."""
+    logits = model.logits(images)
+    index = classes[:, None]
+    of_class = logits.gather(1, index)
+    of_others = logits.scatter(1, index, -torch.inf).amax(dim=1, keepdim=True)
+    spread = logits.std(dim=1, keepdim=True, correction=0)
+    spread = spread.clamp_min(torch.finfo(logits.dtype).tiny)
+    return ((of_class - of_others) / spread).clamp(-1, 1)
+
+
 def metamer_disagreement(
     matches: Sequence[Match], limits: Sequence[Sequence[float]], recipe: Recipe, apart: float
 ) -> Objective:
@@ -316,7 +333,7 @@ def metamer_disagreement(
             error = distance / context[f"{key} norm"]
             if match is first:
                 losses.append(error)
-                met.append(alike - above)
+                met += [alike - above, _lead(first.model, images, context["class"])]
                 if recipe.max_error is not None:
                     met.append((recipe.max_error - error)[:, None] / recipe.max_error)
             else:
