@@ -73,11 +73,12 @@ def divergent_metamers(
 ) -> StimulusSet:
     """Make metamers of photographs for one network that are none for another.
 
-    What is lowered is ‖a' - a‖ / ‖a‖ in A, plus `apart` times what B's match has above the median
-    of its null, in rank and linear correlation and in the signal-to-noise ratio (20 dB count as a
-    correlation of 1). An image is finished when A's match is above its null, A gives it the
-    class of the photograph, and B's match is not above the median of its own null, rounded to 8
-    bits, too.
+    What is lowered is ‖a' - a‖ / ‖a‖ in A, plus how much A's match lacks to be above its null, plus
+    `apart` times how much B's match is above the median of its own, in rank and linear correlation
+    and in the signal-to-noise ratio (20 dB count as a correlation of 1), plus how much, in standard
+    deviations of A's logits, another class leads the photograph's. An image is finished when
+    A's match is above its null, A gives it the class of the photograph, and B's match is not above
+    the median of its null, rounded to 8 bits, too.
 
     Parameters
     ----------
@@ -283,7 +284,6 @@ def _ranks(values: Tensor) -> Tensor:
     return (below + up_to + 1).to(values.dtype) / 2
 
 
-@torch.no_grad()
 def _lead(model: StagedModel, images: Tensor, classes: Tensor) -> Tensor:
     """Measure by how much a class leads, in standard deviations of the logits: (b, 1)."""
     logits = model.logits(images)
@@ -324,25 +324,25 @@ def metamer_disagreement(
 
     def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         seen = shifted(images, context) if recipe.jitter else images
-        met, losses = [], []
+        alike, errors = [], []
         for match in (first, second):
             key = match.key(match.stage)
             values = match.activations(seen)[match.stage]
-            alike = likeness(values, context[key])
+            alike.append(likeness(values, context[key]))
             distance = torch.linalg.vector_norm(values - context[key], dim=1)
-            error = distance / context[f"{key} norm"]
-            if match is first:
-                losses.append(error)
-                met += [alike - above, _lead(first.model, images, context["class"])]
-                if recipe.max_error is not None:
-                    met.append((recipe.max_error - error)[:, None] / recipe.max_error)
-            else:
-                # twice the margin, so that the edge of the loss is no obstacle to the threshold
-                too_alike = alike - not_above + 2 * MARGIN
-                losses.append(apart * too_alike.clamp_min(0).sum(dim=1))
-                met.append(not_above - alike)
-        loss = losses[0] + losses[1]
-        return loss, torch.cat(met, dim=1).amin(dim=1)
+            errors.append(distance / context[f"{key} norm"])
+        lead = _lead(first.model, images, context["class"])
+        matched = alike[0] - above
+        differing = not_above - alike[1]
+        if recipe.max_error is not None:
+            near = (recipe.max_error - errors[0]) / recipe.max_error
+            matched = torch.cat([matched, near[:, None]], dim=1)
+        # twice the margin, so that the edge of the loss is no obstacle to the threshold
+        missing = (2 * MARGIN - matched).clamp_min(0).sum(dim=1)
+        too_alike = (2 * MARGIN - differing).clamp_min(0).sum(dim=1)
+        other_class = (2 * MARGIN - lead[:, 0]).clamp_min(0)
+        loss = errors[0] + missing + other_class + apart * too_alike
+        return loss, torch.cat([matched, lead, differing], dim=1).amin(dim=1)
 
     return _evaluate
 
