@@ -531,7 +531,7 @@ def controversial_images(
     """
     networks = two_networks(models)
     check_photographs(networks[0], references)
-    _check_classes(networks, confidence, readout, sharpness)
+    check_classes(networks, confidence, readout, sharpness)
     search = from_options(Search, options, "setting of a search")
     run = run_on_device_of(networks[0], run)
     classes = choose_class_pairs(networks, references, target_a, target_b, seed)
@@ -578,9 +578,23 @@ def controversial_images(
     return _judge(networks, stimuli, np.asarray(images), confirmed=False)
 
 
-def _check_classes(
+def check_classes(
     models: Sequence[StagedModel], confidence: float, readout: str, sharpness: float
 ) -> None:
+    """Check that two networks can be sure of two classes, and the settings of that.
+
+    Parameters
+    ----------
+    models : sequence of StagedModel
+        The two networks.
+    confidence, readout, sharpness : float, str, float
+        See `controversial_images`.
+
+    Raises
+    ------
+    InputError
+        When classes differ or are too few, a name is unknown or a number out of range.
+    """
     first, second = models
     if first.class_names != second.class_names:
         raise InputError(

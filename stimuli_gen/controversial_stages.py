@@ -274,7 +274,7 @@ def controversial_representations(
     check_photographs(networks[0], references)
     matches = match_stages(networks, stage)
     bank = references if bank is None else bank
-    _check_bank(matches, references, bank, max_agreement)
+    check_bank(matches, references, bank, max_agreement)
     search = from_options(Search, options, "setting of a search")
     run = run_on_device_of(networks[0], run)
     stages = {match.model.name: match.stage for match in matches}
@@ -321,9 +321,26 @@ def controversial_representations(
     return _judge(profiles, stimuli, references, bank, images, confirmed=False)
 
 
-def _check_bank(
+def check_bank(
     matches: Sequence[Match], references: StimulusSet, bank: StimulusSet, max_agreement: float
 ) -> None:
+    """Check that images can be placed among others, and how alike they may be placed.
+
+    Parameters
+    ----------
+    matches : sequence of Match
+        Stages of the networks.
+    references, bank : StimulusSet
+        Photographs, and the images with which they are compared.
+    max_agreement : float
+        See `controversial_representations`.
+
+    Raises
+    ------
+    InputError
+        When there are several stages, the bank is too small or of another size, or the number is
+        out of range.
+    """
     several = [match.key(match.stage) for match in matches if len(match.stages) > 1]
     if several:
         raise InputError(f"one stage a network is compared, not {name_ids(several)}; name one.")

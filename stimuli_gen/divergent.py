@@ -284,8 +284,23 @@ def _ranks(values: Tensor) -> Tensor:
     return (below + up_to + 1).to(values.dtype) / 2
 
 
-def _lead(model: StagedModel, images: Tensor, classes: Tensor) -> Tensor:
-    """Measure by how much a class leads, in standard deviations of the logits: (b, 1)."""
+def class_lead(model: StagedModel, images: Tensor, classes: Tensor) -> Tensor:
+    """Measure by how much a class leads the others.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    images : Tensor
+        (b, 3, height, width).
+    classes : Tensor
+        (b,) places of the classes.
+
+    Returns
+    -------
+    Tensor
+        (b, 1), in standard deviations of the logits, within [-1, 1].
+    """
     logits = model.logits(images)
     index = classes[:, None]
     of_class = logits.gather(1, index)
@@ -331,7 +346,7 @@ def metamer_disagreement(
             alike.append(likeness(values, context[key]))
             distance = torch.linalg.vector_norm(values - context[key], dim=1)
             errors.append(distance / context[f"{key} norm"])
-        lead = _lead(first.model, images, context["class"])
+        lead = class_lead(first.model, images, context["class"])
         matched = alike[0] - above
         differing = not_above - alike[1]
         if recipe.max_error is not None:
@@ -432,11 +447,26 @@ def _judge(
         folder=folder,
         batch_size=BATCH,
     )
-    return _with_other(judgment, judged, second.name).on(stimuli, confirmed=confirmed)
+    return with_other(judgment, judged, second.name).on(stimuli, confirmed=confirmed)
 
 
-def _with_other(judgment: Judgment, judged: pd.DataFrame, name: str) -> Judgment:
-    """Add what B says, and the criteria by which its match is better than the median pair."""
+def with_other(judgment: Judgment, judged: pd.DataFrame, name: str) -> Judgment:
+    """Add what B says, and the criteria by which its match is better than the median pair.
+
+    Parameters
+    ----------
+    judgment : Judgment
+        By A's criteria.
+    judged : pandas.DataFrame
+        What `stimuli_gen.judge` found for B, with its median as the limit.
+    name : str
+        Of B.
+
+    Returns
+    -------
+    Judgment
+        By both.
+    """
     columns = dict(judgment.columns)
     for metric in ("loss", *METRICS):
         for kind in KINDS:

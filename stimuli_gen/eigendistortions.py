@@ -241,7 +241,7 @@ def _solve(
             solve = SOLVERS[settings["method"]]
             ends = solve(double, settings["stage"], images, np.stack(starts), spectrum, size)
             for row, reference_id in enumerate(ids):
-                results = _distortions(images[row], ends, row, settings["strength"])
+                results = distorted_images(images[row], ends, row, settings["strength"])
                 names = _ids(reference_id, spectrum)
                 for distortion, (result, numbers) in zip(names, results, strict=True):
                     numbers["reference_id"] = reference_id
@@ -254,10 +254,32 @@ def _solve(
     return made
 
 
-def _distortions(
+def distorted_images(
     image: np.ndarray, ends: Ends, row: int, strength: float
 ) -> list[tuple[Descended, dict[str, Any]]]:
-    """Add the eigenvectors of a photograph to it."""
+    """Add the eigenvectors of a photograph to it.
+
+    Parameters
+    ----------
+    image : ndarray
+        (3, height, width) float32: the photograph.
+    ends : Ends
+        Eigenvectors of several photographs.
+    row : int
+        Its place among them.
+    strength : float
+        Root mean square of the change.
+
+    Returns
+    -------
+    list of tuple
+        Image and what is known of it, those of the largest eigenvalues first.
+
+    Raises
+    ------
+    InputError
+        When nothing moves the response.
+    """
     if not ends.values[row, 0, 0] > 0:
         raise InputError(
             "the response does not change with the image at all: its gradient is zero everywhere; "
@@ -320,14 +342,25 @@ def _judge(
         rayleigh_png=of_pictures,
         rayleigh_random=[random_of[name] for name in names],
     )
-    why_not = [_reason(row) for row in judged.to_dict("records")]
+    why_not = [why_not_kept(row) for row in judged.to_dict("records")]
     success = [not reason for reason in why_not]
     judged = judged.assign(success=success, confirmed=confirmed, why_not=why_not)
     return replace(stimuli, table=judged)
 
 
-def _reason(row: Mapping[Any, Any]) -> str:
-    """Say why a picture is not what was asked; nothing where it is."""
+def why_not_kept(row: Mapping[Any, Any]) -> str:
+    """Say why a picture is not what was asked.
+
+    Parameters
+    ----------
+    row : mapping
+        Row of the table of `eigendistortions`.
+
+    Returns
+    -------
+    str
+        Reasons between semicolons; empty where it is.
+    """
     reasons = []
     if not row["residual"] <= row["tolerance"]:
         reasons.append(
