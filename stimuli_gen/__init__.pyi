@@ -8,7 +8,6 @@ from .categories import sixteen_classes as sixteen_classes
 from .categories import to_sixteen as to_sixteen
 from .controls import CONTROLS as CONTROLS
 from .controls import control_images as control_images
-from .controversial import Search as Search
 from .controversial import confirm_controversial as confirm_controversial
 from .controversial import controversial_images as controversial_images
 from .controversial_stages import confirm_representations as confirm_representations
@@ -38,6 +37,7 @@ from .models import stage_model as stage_model
 from .nulls import NullDistribution as NullDistribution
 from .nulls import null_distribution as null_distribution
 from .nulls import read_null as read_null
+from .pairs import Search as Search
 from .pgd import ATTACKS as ATTACKS
 from .pgd import AwayFrom as AwayFrom
 from .pgd import attack_images as attack_images

@@ -29,7 +29,11 @@ from neurometamer.run_options import RunOptions
 from neurometamer.summaries import short_repr
 from stimuli_gen.adversarial import check_photographs, read_saved
 from stimuli_gen.batches import in_batches
-from stimuli_gen.controversial import (
+from stimuli_gen.criteria import BATCH
+from stimuli_gen.fast import draft_model
+from stimuli_gen.matching import Match, Stages, match_stages
+from stimuli_gen.models import StagedModel, run_on_device_of
+from stimuli_gen.pairs import (
     KIND,
     SLACK,
     Search,
@@ -40,10 +44,6 @@ from stimuli_gen.controversial import (
     start_columns,
     two_networks,
 )
-from stimuli_gen.criteria import BATCH
-from stimuli_gen.fast import draft_model
-from stimuli_gen.matching import Match, Stages, match_stages
-from stimuli_gen.models import StagedModel, run_on_device_of
 from stimuli_gen.similarity import finite_responses
 from stimuli_gen.stimuli import StimulusSet, from_8bit, to_8bit
 from stimuli_gen.synthesis.loop import Objective
@@ -234,7 +234,7 @@ def controversial_representations(
         How it is run: batch size, mode, resume folder and callbacks, see
         `stimuli_gen.synthesis.loop.descend`; its device is that of the networks.
     **options : object
-        Fields of `stimuli_gen.controversial.Search`: start and steps.
+        Fields of `stimuli_gen.pairs.Search`: start and steps.
 
     Returns
     -------

@@ -30,12 +30,12 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 from neurometamer.run_options import RunOptions
 from stimuli_gen.adversarial import check_photographs
-from stimuli_gen.controversial import check_made_for, pair_record, two_networks
 from stimuli_gen.criteria import BATCH, KINDS, Judgment, judge, judge_metamers, judged_at, top_class
 from stimuli_gen.fast import draft_model
 from stimuli_gen.matching import Match, Stages, match_stages, shifted
 from stimuli_gen.metamers import Contexts, cuts_of
 from stimuli_gen.models import StagedModel, run_on_device_of
+from stimuli_gen.pairs import check_made_for, pair_record, two_networks
 from stimuli_gen.presets import Recipe, described, image_prior, make_recipe
 from stimuli_gen.similarity import CRITERIA, METRICS
 from stimuli_gen.stimuli import StimulusSet
@@ -190,7 +190,7 @@ def divergent_metamers(
         keys=contexts.keys(settings),
         run=run,
     )
-    stimuli = _collect(networks, matches, references, settings, made, image_prior(recipe))
+    stimuli = divergent_set(networks, matches, references, settings, made, image_prior(recipe))
     return _judge(networks, matches, stimuli, references, nulls, confirmed=False)
 
 
@@ -365,7 +365,7 @@ def metamer_disagreement(
 # ------------------------------------------------------------------------------ table and judgment
 
 
-def _collect(
+def divergent_set(
     networks: Sequence[StagedModel],
     matches: Sequence[Match],
     references: StimulusSet,
@@ -373,6 +373,28 @@ def _collect(
     made: dict[str, Descended],
     prior: str,
 ) -> StimulusSet:
+    """Put images, their table and their provenance together, before they are judged.
+
+    Parameters
+    ----------
+    networks : sequence of StagedModel
+        A and B.
+    matches : sequence of Match
+        Their stages.
+    references : StimulusSet
+        Photographs.
+    settings : mapping
+        Everything that changes the images.
+    made : dict of str to Descended
+        Reference id → result.
+    prior : str
+        What makes the images look natural.
+
+    Returns
+    -------
+    StimulusSet
+        Of the kind ``metamer``.
+    """
     images = stacked(made, references.ids)
     first, second = matches
     record = pair_record(

@@ -159,7 +159,7 @@ def eigendistortions(
         **asdict(spectrum),
         "method": method,
     }
-    made = _solve(double, view.digest, references, settings, spectrum, run)
+    made = solve_photographs(double, view.digest, references, settings, spectrum, run)
     ids: list[str] = []
     for reference_id in references.ids:
         ids += _ids(reference_id, spectrum)
@@ -204,7 +204,7 @@ def _ids(reference_id: str, spectrum: Spectrum) -> list[str]:
     return ids
 
 
-def _solve(
+def solve_photographs(
     double: StagedModel,
     model_digest: str,
     references: StimulusSet,
@@ -212,7 +212,28 @@ def _solve(
     spectrum: Spectrum,
     run: RunOptions,
 ) -> dict[str, tuple[Descended, dict[str, Any]]]:
-    """Find the eigenvectors of all photographs, some at a time, and keep what is finished."""
+    """Find the eigenvectors of all photographs, some at a time, and keep what is finished.
+
+    Parameters
+    ----------
+    double : StagedModel
+        The network, in the precision that is wanted.
+    model_digest : str
+        Of the network as it was given.
+    references : StimulusSet
+        Photographs.
+    settings : mapping
+        Everything that changes the images.
+    spectrum : Spectrum
+        What is wanted.
+    run : RunOptions
+        Batch size, resume folder and progress.
+
+    Returns
+    -------
+    dict of str to tuple
+        Id → image and what is known of it.
+    """
     image_of = images_by_id(references)
     recipe = {name: value for name, value in settings.items() if name != "share"}
     keys = {}

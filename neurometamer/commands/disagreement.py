@@ -56,7 +56,7 @@ def stimuli_controversial(
         KeywordsOf(
             "stimuli_gen.controversial_stages:controversial_representations", ("max_agreement",)
         ),
-        KeywordsOf("stimuli_gen.controversial:Search"),
+        KeywordsOf("stimuli_gen.pairs:Search"),
     ],
 ) -> pd.DataFrame:
     """Make images on which two networks disagree, and write them.
