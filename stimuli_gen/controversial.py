@@ -97,11 +97,11 @@ def controversial_images(
     references : StimulusSet
         Photographs; one image is made for each, with the id ``<reference id>_controversial``.
     target_a : str, int or mapping
-        Class c1, which A is to see; see `stimuli_gen.choose_targets`. By default A's own class of
-        the photograph.
+        Class c1, which A is to see: ``"own"`` (A's class of the photograph), ``"random"``, a class,
+        ``"given"`` (column target), or a CSV (id, target); see `stimuli_gen.choose_targets`.
     target_b : str, int or mapping
         Class c2, which B is to see, never c1. ``"random"``: any class but c1, drawn for each
-        photograph from its own generator; else as `target_a`, ``"own"`` and others being B's.
+        photograph from its own generator; else as for A, ``"own"`` and others being B's.
     confidence : float
         Probability that each network must give its class on the 8-bit image, in (0, 1).
     readout : {"log_probability", "logit"}

@@ -49,11 +49,11 @@ class Search:
     parametrization : {"pixels", "fourier"}
         What steps move. Fourier steps make images look natural whatever the networks respond to.
     step_rule : {"l2", "sign", "raw"}
-        See `stimuli_gen.synthesis.loop.STEP_RULES`.
+        What is done to the gradient before a step. See `stimuli_gen.synthesis.loop.STEP_RULES`.
     optimizer : {"sgd", "momentum", "adam"}
-        See `stimuli_gen.synthesis.loop.OPTIMIZERS`.
+        How steps follow from gradients. See `stimuli_gen.synthesis.loop.OPTIMIZERS`.
     step_size : float
-        In the unit of the step rule.
+        Length of a step, in the unit of the step rule.
     max_steps : int
         Steps after which an image is given up; it stays in the set with ``success = False``.
 

@@ -40,8 +40,6 @@ def stimuli_controversial(
     *,
     images: str | Path,
     out: str | Path,
-    target_a: str = "own",
-    target_b: str = "random",
     probability: float = 0.75,
     stage: StageAsked | None = None,
     bank: str | Path | None = None,
@@ -52,7 +50,10 @@ def stimuli_controversial(
     run: RunOptions | None = None,
     **options: Annotated[
         Any,
-        KeywordsOf("stimuli_gen.controversial:controversial_images", ("readout", "sharpness")),
+        KeywordsOf(
+            "stimuli_gen.controversial:controversial_images",
+            ("target_a", "target_b", "readout", "sharpness"),
+        ),
         KeywordsOf(
             "stimuli_gen.controversial_stages:controversial_representations", ("max_agreement",)
         ),
@@ -72,11 +73,6 @@ def stimuli_controversial(
         Folder of photographs, or CSV with the column ``file``; an image is made for each.
     out : path-like
         Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
-    target_a : str
-        Class that A is to see: own (A's class of the photograph), random, a class, given (column
-        target), or a CSV (id, target).
-    target_b : str
-        Class that B is to see, never A's: random, or as for A.
     probability : float
         Stop when both networks give their class this probability on the 8-bit image, in (0, 1).
     stage : str, sequence of str or mapping, optional
@@ -133,7 +129,8 @@ def stimuli_controversial(
 
     files = files or StimulusFileOptions()
     _check_names(models)
-    of_classes = {"readout": options.get("readout"), "sharpness": options.get("sharpness")}
+    names = ("target_a", "target_b", "readout", "sharpness")
+    of_classes = {name: options.get(name) for name in names}
     of_stages = {"max_agreement": options.get("max_agreement"), "bank": bank}
     useless = of_stages if stage is None else of_classes
     given = [name for name, value in useless.items() if value is not None]
@@ -150,8 +147,6 @@ def stimuli_controversial(
             controversial_images,
             networks,
             photographs,
-            target_a=target_a,
-            target_b=target_b,
             confidence=probability,
         )
         confirm: Callable[..., StimulusSet] = partial(confirm_controversial, networks)
