@@ -45,6 +45,9 @@ COMMANDS = {
     "stimuli null": "neurometamer.commands.metamers:stimuli_null",
     "stimuli control": "neurometamer.commands.stimuli:stimuli_control",
     "stimuli metamer": "neurometamer.commands.metamers:stimuli_metamer",
+    "stimuli controversial": "neurometamer.commands.disagreement:stimuli_controversial",
+    "stimuli divergent": "neurometamer.commands.disagreement:stimuli_divergent",
+    "stimuli eigendistortion": "neurometamer.commands.disagreement:stimuli_eigendistortion",
     "models list": "neurometamer.commands.networks:models_list",
     "fmri layout": "neurometamer.commands.datasets:fmri_layout",
     "fmri betas": "neurometamer.commands.fmri:fmri_betas",
@@ -66,7 +69,7 @@ COMMANDS = {
 """Words of a command to the function that it calls, in the order of the help."""
 
 GROUPS = {
-    "stimuli": "Make adversarial images and metamers.",
+    "stimuli": "Make adversarial images, metamers, and images on which networks disagree.",
     "models": "The networks known by name.",
     "fmri": "BOLD files in, patterns out.",
     "behavior": "Recognition experiments with people and networks.",
