@@ -8,6 +8,7 @@ tables and masks alone.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import warnings
@@ -34,6 +35,7 @@ from fmri.rois.regions import grid_of, region_files
 from fmri.selection import check_baseline, tell_few_conditions
 from fmri.series import hemisphere_files, open_series
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
+from neurometamer.commands.metamers import read_stages
 from neurometamer.encoding.generalization import check_encoding
 from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.compute import MIN_VOXELS
@@ -58,7 +60,7 @@ from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import image_type_options
 from neurometamer.study.settings import MEASURED_SOURCES, Subject
 from neurometamer.summaries import short_repr
-from neurometamer.zoo import model_entry
+from neurometamer.zoo import load_model, model_entry
 from stimuli_gen.photograph_lists import list_photographs
 from stimuli_gen.photographs import PACKAGED
 from stimuli_gen.stimuli import read_stimuli
@@ -304,6 +306,21 @@ def _check_models(work: Workspace, findings: Findings) -> None:
     if weights not in ("default", "random"):
         with findings.watch(file=weights):
             work.source(weights)
+    with findings.watch(prefix="model.stages: "):
+        _check_stages(settings.model.name, settings.model.stages)
+    with findings.watch(prefix="metamers.stage: "):
+        stages = read_stages(settings.metamers.stage)
+        for name in dict.fromkeys(itertools.chain(*settings.metamers.sets)):
+            own = stages.get(name, ()) if isinstance(stages, dict) else stages
+            _check_stages(name, [own] if isinstance(own, str) else own)
+
+
+def _check_stages(name: str, stages: Sequence[str]) -> None:
+    """Refuse stages that a network does not have; its weights are not needed for that."""
+    from stimuli_gen.depth import DEPTHS, at_stages
+
+    if not set(stages) <= {*model_entry(name).stages, *DEPTHS}:
+        at_stages(load_model(name, weights="random", device="cpu"), stages)
 
 
 def _check_images(work: Workspace, findings: Findings) -> pd.DataFrame | None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import neurometamer
 from fmri.layout.dataset import Layout, find_dataset
 from fmri.rois.regions import names_file
-from neurometamer.errors import DamagedFile, InputError, unknown_name
+from neurometamer.errors import DamagedFile, InputError
 from neurometamer.provenance import digest, digest_file
 from neurometamer.report.read_study import LOCK, STATE
 from neurometamer.resume import (
@@ -234,14 +234,12 @@ class Workspace:
         tuple of str
             Early to late.
         """
-        known = tuple(self.model.stages)
-        chosen = self.settings.model
-        for stage in chosen.stages:
-            if stage not in known:
-                raise unknown_name(f"stage of {chosen.name}", stage, known)
-        if not chosen.stages:
-            return known
-        return tuple(stage for stage in known if stage in chosen.stages)
+        from stimuli_gen.depth import at_stages
+
+        chosen = self.settings.model.stages
+        if not chosen:
+            return tuple(self.model.stages)
+        return at_stages(self.model, chosen)[1]
 
 
 @dataclass(frozen=True)

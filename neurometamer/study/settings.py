@@ -209,7 +209,7 @@ class Model(Section):
     weights: str = setting(NETWORK, "weights")
     """"default" (ImageNet), "random" (everything is stamped untrained), or a file."""
     stages: tuple[str, ...] = ()
-    """Stages to analyze; empty: all of the model's."""
+    """Stages to analyze: names, early, middle, late or fractions of depth; empty: all of them."""
 
 
 class Noise(Section):

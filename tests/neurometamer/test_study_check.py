@@ -409,3 +409,18 @@ def test_what_messages_advise_can_be_typed(study, tmp_path, invoke):
     assert "holds no betas: there is no betas.json. Betas (--betas) are a folder" in str(
         wrong.exception
     )
+
+
+def test_a_stage_that_the_network_does_not_have_is_told_before_work(study):
+    text = study.read_text()
+    sets = '[metamers]\nsets = [["alexnet"]]\nstage = "relu9"\n[selection]'
+    wrong = text.replace('"relu1", "fc8"', '"relu1", "nosuch"').replace("[selection]", sets)
+    study.write_text(wrong)
+    messages = [str(problem) for problem in check_study(study)]
+    assert any("unknown stage of alexnet 'nosuch'" in message for message in messages)
+    assert any("metamers.stage" in message and "'relu9'" in message for message in messages)
+    # depths are stages wherever stages are asked for
+    study.write_text(text.replace('"relu1", "fc8"', '"late", "0.2"'))
+    work = Workspace(folder=study.parent / "out", settings=read_settings(study), base=study.parent)
+    assert not [problem for problem in find_problems(work) if "stage" in str(problem)]
+    assert work.stages == ("relu2", "relu6")
