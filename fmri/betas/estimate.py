@@ -39,9 +39,10 @@ from fmri.unusable import (
     finite_voxels,
     unusable_error,
 )
+from fmri.volumes import digest_image
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.provenance import digest, digest_file, provenance
+from neurometamer.provenance import digest, provenance
 from neurometamer.resume import writes_into
 from neurometamer.store import read_json, read_table, write_json, write_table
 
@@ -193,10 +194,7 @@ def estimate_betas(
     options = SingleTrialOptions() if single_trials is None else single_trials
     options.check_model(noise_model, estimator, units)
     check_runs(runs)
-    contents = []
-    for run in runs:
-        digests = [digest_file(file) for file in run.images]
-        contents.append(digests[0] if len(digests) == 1 else digest(digests))
+    contents = [digest_image(run.images) for run in runs]
     if same := set(duplicates(contents)):
         labels = [run.label for run, content in zip(runs, contents) if content in same]
         raise InputError(

@@ -33,7 +33,7 @@ from fmri.patterns import Patterns, read_patterns
 from fmri.reliability import voxel_reliability
 from fmri.rois.regions import grid_of, region_files
 from fmri.selection import check_baseline, tell_few_conditions
-from fmri.series import hemisphere_files, open_series
+from fmri.series import check_files, hemisphere_files, open_series
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
 from neurometamer.commands.metamers import read_stages
 from neurometamer.encoding.generalization import check_encoding
@@ -658,6 +658,7 @@ def _check_run(
         series = hemisphere_files(path, subject.hemispheres)
         # which transform holds is a fault of its own
         header = open_series(series, "sform")
+        check_files(series)
         n_volumes = header.n_volumes
         sidecar = read_sidecar(path)
         t_r = repetition_time(

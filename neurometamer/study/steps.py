@@ -13,6 +13,7 @@ from typing import Any
 from fmri.bids import sidecar_files
 from fmri.rois.regions import region_files
 from fmri.series import hemisphere_files
+from fmri.volumes import image_files
 from neurometamer.arguments import checked
 from neurometamer.store import read_table
 from neurometamer.study import brain_steps, image_steps, result_steps
@@ -410,7 +411,9 @@ def _subject_files(work: Workspace, subject: str) -> list[Path]:
         of_region = region_files(files.masks, roi, work.base)
         named += map(str, of_region)
     tables = [work.source(file) for file in dict.fromkeys(named)]
-    listed = [*bold, *tables]
+    listed: list[Path] = []
+    for file in (*bold, *tables):
+        listed += image_files(file)
     for image in bold:
         listed += sidecar_files(image)
     if work.settings.glm.strategy:  # CompCor components are described beside their table
