@@ -1,3 +1,5 @@
+from .betas.beta_files import read_betas as read_betas
+from .betas.beta_files import write_betas as write_betas
 from .betas.contrasts import ContrastMaps as ContrastMaps
 from .betas.contrasts import estimate_contrast as estimate_contrast
 from .betas.contrasts import parse_contrast as parse_contrast
@@ -5,15 +7,14 @@ from .betas.contrasts import write_contrast as write_contrast
 from .betas.derivatives import read_bids_betas as read_bids_betas
 from .betas.derivatives import write_bids_betas as write_bids_betas
 from .betas.estimate import estimate_betas as estimate_betas
-from .betas.estimate import event_design as event_design
-from .betas.estimate import noise_gain as noise_gain
-from .betas.estimate import read_betas as read_betas
-from .betas.estimate import write_betas as write_betas
-from .betas.foreign import BETA_READERS as BETA_READERS
+from .betas.event_designs import DesignOptions as DesignOptions
+from .betas.event_designs import event_design as event_design
+from .betas.event_designs import noise_gain as noise_gain
 from .betas.foreign import read_beta_images as read_beta_images
 from .betas.hrf import HRF_LIBRARY as HRF_LIBRARY
 from .betas.hrf import HrfShape as HrfShape
 from .betas.hrf import event_regressors as event_regressors
+from .betas.programs import BETA_READERS as BETA_READERS
 from .betas.shrinkage import fractional_ridge as fractional_ridge
 from .betas.single_trials import SingleTrialOptions as SingleTrialOptions
 from .bold import BoldRun as BoldRun

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.betas.estimate import IGNORED, event_design
+from fmri.betas.event_designs import IGNORED, event_design
 from fmri.bold import BoldRun, check_runs
 from fmri.extraction import read_voxels
 from fmri.noise import response_variances

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fmri.betas.estimate import IGNORED
+from fmri.betas.event_designs import IGNORED
 from fmri.bold import BoldRun
 from fmri.run_quality import Fits, Measured, Scan, condition_numbers, open_scan
 from fmri.simulate import (

@@ -35,7 +35,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "estimator": ("fmri.betas.estimate:EVENT_MODELS",),
     "family": ("neurometamer.rsa.image_types.options:FAMILIES",),
     "format": ("fmri.formats.published:FORMATS",),
-    "hrf_model": ("fmri.betas.estimate:HRFS",),
+    "hrf_model": ("fmri.betas.event_designs:HRFS",),
     "icc": ("stimuli_gen.conversion:PROFILES",),
     "interval": ("neurometamer.rsa.image_types.options:INTERVALS",),
     "metrics": ("neurometamer.evaluation.image_quality:METRICS",),

@@ -24,18 +24,8 @@ if TYPE_CHECKING:
 RUNS = ("subject", "t_r", "columns", "condition_column", "affine", "hemispheres")
 """Options that `fmri.read_runs` takes."""
 
-GLM = (
-    "hrf_model",
-    "high_pass",
-    "noise_model",
-    "estimator",
-    "units",
-    "ignore",
-    "slice_time_ref",
-    "unusable",
-    "max_memory",
-)
-"""Options that `fmri.estimate_betas` takes."""
+GLM = ("noise_model", "estimator", "units", "unusable", "max_memory")
+"""Options that `fmri.estimate_betas` takes, beside those of designs."""
 
 ROIS = ("resample", "space", "brain_mask", "only")
 """Options that `fmri.read_regions` takes."""
@@ -92,12 +82,13 @@ def fmri_betas(
     **options: Annotated[
         Any,
         KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.betas.event_designs:DesignOptions"),
         KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
         KeywordsOf("fmri.rois.regions:read_regions", ROIS),
         KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
     ],
 ) -> Path:
-    """Estimate one beta per condition and presentation, as a 4-D NIfTI with its table.
+    """Estimate one beta per condition and presentation, as an image with its table.
 
     Parameters
     ----------
@@ -106,26 +97,28 @@ def fmri_betas(
         or "V1=FILE:lh.V1" (a label), "V1=FILE > 0.5" (a threshold), "LO=sphere(-42, -70, -8, 10)"
         (mm, MNI), "LO=LO1 + LO2", with - (difference), & (intersection) and brackets.
     out : path-like
-        Output folder for betas.nii.gz, betas.tsv and betas.json, or what `contrast` or `bids` say.
+        Output folder for betas.nii.gz (betas_hemi-L.func.gii and betas_hemi-R.func.gii of surfaces,
+        betas.dscalar.nii of CIFTI), betas.tsv and betas.json, or what `contrast` or `bids` say.
     bold : sequence of path-like
-        4-D NIfTI files, one a run. Betas of CIFTI and surface series are no volume; ``neurometamer
-        fmri patterns`` estimates them.
+        One a run: 4-D NIfTI, surfaces (``.func.gii``, ``.mgz``; both hemispheres, or one file whose
+        partner lies beside it) or CIFTI (``.dtseries.nii``). Betas are written in their kind.
     events : sequence of path-like
         BIDS events.tsv files, one a run, in the order of `bold`.
     confounds : sequence of path-like
         Confounds tables, one a run, or none.
     contrast : str
         Weighted sum of conditions, such as ``"intact - scrambled"`` (`fmri.parse_contrast`):
-        instead of betas, its maps effect.nii.gz, t.nii.gz and z.nii.gz over all runs and masks, for
-        definitions of regions.
+        instead of betas, its maps effect.nii.gz, t.nii.gz and z.nii.gz in all masks, for
+        definitions of regions. One model over all runs is fitted, with a beta a condition, and
+        intercept, drifts and confounds of their own for each run.
     bids : bool
-        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task and space
-        of the first BOLD file.
+        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task, space and
+        den of the first BOLD file.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Options of `fmri.read_runs`, `fmri.estimate_betas`, `fmri.SingleTrialOptions` and
-        `fmri.read_regions`.
+        Options of `fmri.read_runs`, `fmri.DesignOptions`, `fmri.estimate_betas`,
+        `fmri.SingleTrialOptions` and `fmri.read_regions`.
 
     Returns
     -------
@@ -148,21 +141,21 @@ def fmri_betas(
     """
     import numpy as np
 
+    from fmri.betas.beta_files import write_betas
     from fmri.betas.contrasts import estimate_contrast, parse_contrast, write_contrast
     from fmri.betas.derivatives import write_bids_betas
-    from fmri.betas.estimate import write_betas
     from fmri.bids import file_labels, find_reader
     from fmri.rois.regions import read_regions
     from fmri.series import SERIES_READERS
 
-    for file in bold:
-        if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
-            raise InputError(
-                f"{Path(file).name} is no volume, and betas are written as one; use fmri patterns "
-                "--out FILE.h5 for surfaces and CIFTI."
-            )
     if contrast:
         parse_contrast(contrast)
+        for file in bold:
+            if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
+                raise InputError(
+                    f"{Path(file).name} is no volume, and contrasts (--contrast) are of volumes; "
+                    "give the volumes of these runs."
+                )
         if not masks:
             raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
         runs, glm, of_regions = _open(bold, events, confounds, options)
@@ -187,10 +180,10 @@ def fmri_betas(
     )
     if bids:
         labels = file_labels(bold[0])
-        named = {name: labels[name] for name in ("task", "space") if labels.get(name)}
-        write_bids_betas(patterns, out, **named)
+        named = {name: labels[name] for name in ("task", "space", "den") if labels.get(name)}
+        write_bids_betas(patterns, out, like=bold[0], **named)
         return Path(out)
-    return write_betas(patterns, out)
+    return write_betas(patterns, out, like=bold[0])
 
 
 def _open(
@@ -218,9 +211,10 @@ def _read_estimated(
     betas: str | Path, masks: Mapping[str, str | Path], options: Mapping[str, Any]
 ) -> Patterns:
     """Read betas of ours, of BIDS derivatives, or of another program."""
+    from fmri.betas.beta_files import read_betas
     from fmri.betas.derivatives import read_bids_betas
-    from fmri.betas.estimate import read_betas
-    from fmri.betas.foreign import BETA_READERS, read_beta_images
+    from fmri.betas.foreign import read_beta_images
+    from fmri.betas.programs import BETA_READERS
 
     of_betas = ("unusable", "affine", *ROIS)
     known = {name: options[name] for name in of_betas if name in options}
@@ -252,6 +246,7 @@ def fmri_patterns(
     **options: Annotated[
         Any,
         KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.betas.event_designs:DesignOptions"),
         KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
         KeywordsOf("fmri.rois.regions:read_regions", ROIS),
         KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
@@ -284,8 +279,9 @@ def fmri_patterns(
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Fields of `SelectionOptions`; options of `fmri.read_runs`, `fmri.estimate_betas`,
-        `fmri.SingleTrialOptions`, `fmri.read_beta_images` and `fmri.read_regions`.
+        Fields of `SelectionOptions`; options of `fmri.read_runs`, `fmri.DesignOptions`,
+        `fmri.estimate_betas`, `fmri.SingleTrialOptions`, `fmri.read_beta_images` and
+        `fmri.read_regions`.
 
     Returns
     -------

@@ -318,7 +318,7 @@ def _write_map(
 def _open_space(
     patterns: Any, betas: Any, table: Any, mask: Any, mesh: Any, radius_mm: float
 ) -> _Space:
-    from fmri.betas.estimate import read_betas
+    from fmri.betas.beta_files import read_betas
     from fmri.maps import mask_places, read_mask, vertex_places
     from fmri.patterns import read_patterns
     from fmri.surfaces import read_mesh, read_surface_patterns

@@ -14,7 +14,7 @@ import pandas as pd
 from neurometamer.errors import count_text
 from neurometamer.figures.style import KIND_NAMES, order_representations
 from neurometamer.figures.tables import are_true
-from neurometamer.report.beta_findings import betas_uses, betas_words
+from neurometamer.report.beta_findings import betas_uses, betas_words, localizer_words
 from neurometamer.report.read_study import Study, texts_of
 from neurometamer.report.references import NETWORKS
 
@@ -295,7 +295,7 @@ def _cortex(study: Study) -> str:
         f"BOLD of {subjects} was fitted with a general linear model, one response per image "
         f"{each} (nilearn; {', '.join(options)})."
     )
-    return f"{text} {betas_words(study)}".strip()
+    return " ".join(filter(None, [text, betas_words(study), localizer_words(study)]))
 
 
 def _regions(study: Study) -> str:

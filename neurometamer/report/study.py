@@ -410,7 +410,7 @@ def applied_settings(study: Study) -> dict[str, Any]:
         source = str(brain.get("source"))
         own = {
             "simulated": {"simulation"},
-            "bold": {"subjects"},
+            "bold": {"subjects", "contrasts"},
             "patterns": {"subjects"},
             "bids": set(brain) - {"simulation"},
         }

@@ -28,12 +28,12 @@ from fmri.simulate import SimulationOptions, simulate_subject
 from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import digest_file, generator
-from neurometamer.rsa.compute import match_ids, pattern_rdms, write_rdms
+from neurometamer.rsa.compute import MIN_VOXELS, match_ids, pattern_rdms, write_rdms
 from neurometamer.rsa.searchlight.selection import searchlight_criterion
 from neurometamer.store import read_json, write_hdf5, write_json, write_table
 from neurometamer.study.image_steps import seen_by, shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
-from neurometamer.study.settings import Subject
+from neurometamer.study.settings import Localizer, Subject
 from neurometamer.zoo import load_model
 from stimuli_gen.features import gabor_energy
 
@@ -179,6 +179,24 @@ def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
     Headers, sidecars, events and confounds are read and checked; images are not.
     """
     files = scanned(work, subject)
+    return read_listed(
+        work,
+        files,
+        subject=subject,
+        t_r=files.t_r or None,
+        condition_column=files.condition_column,
+        affine=files.affine,
+        hemispheres=files.hemispheres,
+    )
+
+
+def read_listed(
+    work: Workspace, files: Subject | Localizer, *, subject: str, **options: Any
+) -> list[BoldRun]:
+    """Open runs by their files, with the confounds that ``[glm]`` chooses.
+
+    Options are those of `fmri.read_runs`.
+    """
     if work.settings.glm.strategy and not files.confounds:
         raise InputError(
             f"glm.strategy: {name_ids(work.settings.glm.strategy)} need tables of confounds, and "
@@ -191,12 +209,18 @@ def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
         [work.source(file) for file in files.events],
         tables or None,
         subject=subject,
-        t_r=files.t_r or None,
         columns=confound_columns(work),
-        condition_column=files.condition_column,
-        affine=files.affine,
-        hemispheres=files.hemispheres,
+        **options,
     )
+
+
+def with_contrasts(work: Workspace, files: Subject) -> dict[str, str]:
+    """Give the definitions of a subject's regions, and the maps of contrasts that they name."""
+    definitions = dict(files.masks)
+    for name, contrast in work.settings.brain.contrasts.items():
+        file = work.state("contrasts", files.id, name, f"{contrast.statistic}.nii.gz")
+        definitions[name] = str(file.resolve())
+    return definitions
 
 
 def subject_regions(
@@ -207,7 +231,7 @@ def subject_regions(
     Names of files are relative to the study file.
     """
     return read_regions(
-        files.masks,
+        with_contrasts(work, files),
         grid,
         affine=files.affine,
         resample=files.resample,
@@ -250,7 +274,7 @@ def analyzed_regions(work: Workspace, files: Subject) -> list[str]:
     return names
 
 
-def run_confounds(work: Workspace, files: Subject, number: int) -> Path | pd.DataFrame:
+def run_confounds(work: Workspace, files: Subject | Localizer, number: int) -> Path | pd.DataFrame:
     """Give the table of confounds of a run, or what a strategy takes of it."""
     glm = work.settings.glm
     table = work.source(files.confounds[number])
@@ -325,6 +349,10 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
     glm = work.settings.glm
     with _without_repeated_warnings():
         runs = open_runs(work, subject)
+    if work.settings.brain.contrasts:  # their maps were not there for the checks
+        rois = subject_regions(work, files, runs[0].grid)
+        check_sizes(rois, subject)
+    with _without_repeated_warnings():
         fitted = estimate_betas(
             runs,
             subject_regions(work, files, runs[0].grid),
@@ -344,6 +372,31 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
     match_ids(fitted.conditions, shown_stimuli(work).ids, f"events of {subject}", "the stimuli")
     scaled = zscore_patterns(fitted, glm.zscore)
     return [write_patterns(scaled, work.state("betas", f"{subject}.h5"))]
+
+
+def check_sizes(rois: Regions, subject: str) -> None:
+    """Refuse regions that have too few voxels for a pattern.
+
+    Parameters
+    ----------
+    rois : Regions
+        Regions of one subject.
+    subject : str
+        Its name.
+
+    Raises
+    ------
+    InputError
+        With their sizes.
+    """
+    sizes = rois.table.set_index("roi")["n_voxels"]
+    small = sizes[sizes < MIN_VOXELS]
+    if len(small):
+        named = [f"{roi} ({size})" for roi, size in small.items()]
+        raise InputError(
+            f"{subject}: too few voxels for a pattern in {name_ids(named)}; give lower thresholds "
+            "or larger regions, or leave these out (only)."
+        )
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fmri.betas.estimate import event_design
+from fmri.betas.event_designs import event_design
 from fmri.bids import (
     check_same_labels,
     check_subject,
@@ -29,6 +29,7 @@ from fmri.bids import (
     slice_times,
 )
 from fmri.bold import BoldRun
+from fmri.grids import Grid
 from fmri.patterns import Patterns, read_patterns
 from fmri.reliability import voxel_reliability
 from fmri.rois.regions import grid_of, region_files
@@ -55,7 +56,9 @@ from neurometamer.study.brain_steps import (
     scanned,
     subject_names,
     subject_regions,
+    with_contrasts,
 )
+from neurometamer.study.contrast_maps import check_contrast, waits_for_contrast
 from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import image_type_options
 from neurometamer.study.settings import MEASURED_SOURCES, Subject
@@ -272,6 +275,7 @@ def find_problems(work: Workspace) -> list[Problem]:
     if settings.brain.source == "bids":
         with findings.watch(file=settings.brain.dataset):
             work.layout  # noqa: B018
+            work.localizers  # noqa: B018
         if findings.has_errors(file=settings.brain.dataset):
             return findings.problems
     _check_rsa(work, findings)
@@ -568,9 +572,10 @@ def _check_subject(
     for file in files:
         with findings.watch(subject.id, file):
             work.source(file)
+    definitions = with_contrasts(work, subject)
     for roi, definition in subject.masks.items():
         with findings.watch(subject.id, definition):
-            for path in region_files(subject.masks, roi, work.base):
+            for path in region_files(definitions, roi, work.base):
                 work.source(str(path))
     for file in files:
         with findings.watch(subject.id, file):
@@ -615,7 +620,10 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
     sizes = {}
     rois: list[str] = []
     with findings.watch(subject.id):
-        rois = analyzed_regions(work, subject)
+        # a region of a contrast is known when that was estimated
+        analyzed = analyzed_regions(work, subject)
+        rois = [roi for roi in analyzed if not waits_for_contrast(work, subject, roi)]
+    check_contrasts(work, subject, grid, findings)
     for roi in rois:
         definition = subject.masks[roi]
         if findings.has_errors(subject.id, definition):
@@ -630,7 +638,7 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
             sizes[roi] = int(mask.sum())
     if grid is not None and sizes and len(sizes) == len(rois):
         with findings.watch(subject.id):
-            subject_regions(work, subject, grid)
+            subject_regions(work, subject, grid, rois)
     for roi, size in sizes.items():
         if size < MIN_VOXELS:
             findings.add(
@@ -640,6 +648,27 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
                 subject.id,
                 subject.masks[roi],
             )
+
+
+def check_contrasts(
+    work: Workspace, subject: Subject, grid: Grid | None, findings: Findings
+) -> None:
+    """Check the localizers of a subject, and the conditions of their contrasts.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings and the user's files.
+    subject : Subject
+        Files of the subject.
+    grid : Grid or None
+        Grid of the subject's images; None where they cannot be read.
+    findings : Findings
+        Gets what is wrong.
+    """
+    for name in work.settings.brain.contrasts:
+        with findings.watch(subject.id, prefix=f"brain.contrasts.{name}: "):
+            check_contrast(work, subject, name, grid)
 
 
 def _check_run(

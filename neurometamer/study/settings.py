@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from fmri.betas.single_trials import SingleTrialOptions
+from fmri.rois.algebra import parse_region, plain_sources
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import reading
@@ -47,9 +48,11 @@ NETWORK = "neurometamer.zoo:load_model"
 CORTEX = "fmri.simulate:simulate_subject"
 SIMULATION = "fmri.simulate:SimulationOptions"
 LIMITS = "stimuli_gen.synthesis.constraints:Limits"
+CONTRASTS = "fmri.betas.contrasts:estimate_contrast"
 SCANS = "fmri.bold:read_runs"
 REGIONS = "fmri.rois.regions:read_regions"
 BETAS = "fmri.betas.estimate:estimate_betas"
+DESIGN = "fmri.betas.event_designs:DesignOptions"
 PATTERNS = "neurometamer.commands.fmri:fmri_patterns"
 VOXELS = "neurometamer.commands.fmri:SelectionOptions"
 SELECT = "neurometamer.commands.reliability:fmri_select"
@@ -404,6 +407,68 @@ class Simulation(Section):
     """Region → share of object features; the rest is Gabor energy of the pixels."""
 
 
+class Localizer(Section):
+    """The runs of a localizer of one subject."""
+
+    bold: tuple[str, ...] = ()
+    """4-D NIfTI files, one for each run, on the grid of the subject's other images."""
+    events: tuple[str, ...] = ()
+    """BIDS events.tsv, one for each run."""
+    confounds: tuple[str, ...] = ()
+    """Confounds tables, one for each run, or none."""
+
+    @model_validator(mode="after")
+    def _one_file_a_run(self) -> Self:
+        if not self.bold:
+            raise ValueError("bold is empty; give one 4-D NIfTI a run of the localizer")
+        return _with_one_file_a_run(self)
+
+
+def _with_one_file_a_run(files: Any) -> Any:
+    """Refuse lists of the files of runs that differ in length."""
+    if len(files.events) != len(files.bold) or len(files.confounds) not in (0, len(files.bold)):
+        raise ValueError(
+            f"{len(files.bold)} bold, {len(files.events)} events and {len(files.confounds)} "
+            "confounds files; give one events file a run, and one confounds file a run or none"
+        )
+    return files
+
+
+class Contrast(Section):
+    """A contrast of conditions of a localizer: a map for the definitions of regions."""
+
+    contrast: str
+    """Weighted sum of conditions, such as "intact - scrambled" or "intact > scrambled" (the
+    same)."""
+    task: str = ""
+    """The localizer: label of its task (source = "bids"), or its name among the localizers of the
+    subjects (source = "bold"). Empty: the name of the contrast."""
+    statistic: str = setting(default="z", choices="fmri.betas.contrasts:STATISTICS")
+    """Map that definitions of regions compare with a threshold, of {choices}."""
+    condition_column: str = setting(SCANS, "condition_column")
+    """Column of the localizer's events that holds the conditions."""
+    noise_model: str = setting(CONTRASTS, "noise_model", choices="fmri.betas.estimate:NOISE_MODELS")
+    """Noise of the one model that is fitted over all runs of the localizer."""
+    hrf_model: str = setting(DESIGN, "hrf_model", choices="fmri.betas.event_designs:HRFS")
+    """Hemodynamic response."""
+    high_pass: float = setting(DESIGN, "high_pass", ge=0)
+    """Slowest drift removed, Hz; with blocks well below one over the time from a block to the next
+    of the same condition."""
+    ignore: tuple[str, ...] = setting(DESIGN, "ignore")
+    """Trial types without a regressor; they are the baseline."""
+    t_r: float = Field(0, ge=0)
+    """Repetition time of the localizer in seconds, where headers and JSON sidecars disagree; 0: as
+    they say."""
+
+    @model_validator(mode="after")
+    def _contrast_can_be_read(self) -> Self:
+        try:
+            look_up("fmri.betas.contrasts:parse_contrast")(self.contrast)
+        except InputError as error:
+            raise ValueError(str(error).rstrip(".")) from error
+        return self
+
+
 class Subject(Section):
     """The files of one scanned subject."""
 
@@ -428,13 +493,15 @@ class Subject(Section):
     """Mask of the brain: how much of each region lies outside is told."""
     hemispheres: str = setting(SCANS, "hemispheres", choices="fmri.series:HEMISPHERES", later=True)
     """Whether a series on a surface needs that of the other hemisphere."""
+    localizers: dict[Name, Localizer] = setting(default={}, later=True)
+    """Localizer → its files, for [brain.contrasts]: lo = { bold = […], events = […] }."""
     patterns: str = setting(default="", later=True)
     """For source = "patterns", instead of all other files: patterns that ``neurometamer fmri
     convert`` or ``fmri patterns`` has written."""
     t_r: float = Field(0, ge=0)
     """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""
     slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = setting(
-        BETAS, "slice_time_ref", later=True
+        DESIGN, "slice_time_ref", later=True
     )
     """Time to which the volumes refer, a share of the repetition time; when not given, StartTime of
     the JSON sidecars says it, else it is 0."""
@@ -456,11 +523,7 @@ class Subject(Section):
             return self
         if not self.bold:
             raise ValueError("bold is empty; give one 4-D NIfTI a run")
-        if len(self.events) != len(self.bold) or len(self.confounds) not in (0, len(self.bold)):
-            raise ValueError(
-                f"{len(self.bold)} bold, {len(self.events)} events and {len(self.confounds)} "
-                "confounds files; give one events file a run, and one confounds file a run or none"
-            )
+        _with_one_file_a_run(self)
         if not self.masks:
             raise ValueError(
                 "masks is empty; give at least one ROI = mask file, here or in [brain.rois]"
@@ -533,6 +596,10 @@ class Brain(Section):
     only: tuple[Name, ...] = setting(default=(), later=True)
     """For source = "bids" or "bold": regions that are analyzed; the others are only parts of their
     expressions, as LO1 and LO2 of LO = "LO1 + LO2". Empty: all."""
+    contrasts: dict[Name, Contrast] = setting(default={}, later=True)
+    """For source = "bids" or "bold": contrasts of localizer runs, as objects = { contrast =
+    "intact - scrambled", task = "localizer" }. The study estimates them, and regions set thresholds
+    on their maps: LO = "(objects > 3.1) - (motion > 3.1)"."""
     subjects: tuple[NameOrFiles, ...] = ()
     """Subjects. For source = "bold" or "patterns": a [[brain.subjects]] for each. For source =
     "bids": labels, such as ["01", "02"]; empty: all of the data set."""
@@ -563,11 +630,11 @@ class Brain(Section):
             if not is_general and getattr(self, name) != field.get_default():
                 given.append(name)
         if self.source == "bold":
-            given = [name for name in given if name not in ("rois", "only")]
+            given = [name for name in given if name not in ("rois", "only", "contrasts")]
         if given and self.source != "bids":
             raise ValueError(
-                f'{name_ids(given)} are for source = "bids" (rois and only for "bold", too), and '
-                f'source is "{self.source}"; give that, or leave them out'
+                f'{name_ids(given)} are for source = "bids" (rois, only and contrasts for "bold", '
+                f'too), and source is "{self.source}"; give that, or leave them out'
             )
         if self.source == "bids" and not (self.dataset and self.rois):
             raise ValueError(
@@ -589,6 +656,43 @@ class Brain(Section):
             if name not in regions:
                 known = list(dict.fromkeys(regions))
                 raise ValueError(f"only: {str(unknown_name('ROI', name, known)).rstrip('.')}")
+        return self
+
+    @model_validator(mode="after")
+    def _contrasts_have_thresholds(self) -> Self:
+        """Refuse regions that take the map of a contrast for a region."""
+        definitions = [self.rois]
+        definitions += [subject.masks for subject in self.subjects if isinstance(subject, Subject)]
+        for masks in definitions:
+            if same := [name for name in self.contrasts if name in masks]:
+                raise ValueError(
+                    f"{name_ids(same)} are names of contrasts and of regions; rename one of them"
+                )
+            for roi, definition in masks.items():
+                try:
+                    tree = parse_region(definition)
+                except InputError:  # what is wrong is told with the images
+                    continue
+                names = [source.text for source in plain_sources(tree)]
+                if bare := [name for name in names if name in self.contrasts]:
+                    raise ValueError(
+                        f"the region {roi} = \"{definition}\" takes the contrast '{bare[0]}' "
+                        f'without a threshold; give one, such as "{bare[0]} > 3.1"'
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _contrasts_have_runs(self) -> Self:
+        for name, contrast in self.contrasts.items():
+            task = contrast.task or name
+            for subject in self.subjects:
+                if isinstance(subject, Subject) and task not in subject.localizers:
+                    known = name_ids(subject.localizers) or "none"
+                    raise ValueError(
+                        f"{subject.id} has no runs of the localizer '{task}' for the contrast "
+                        f"'{name}' (its localizers: {known}); list them in "
+                        f"[brain.subjects.localizers], {task} = {{ bold = […], events = […] }}"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -634,12 +738,12 @@ class Glm(Section):
     """One beta per condition × presentation."""
 
     hrf_model: str = setting(
-        BETAS,
+        DESIGN,
         "hrf_model",
         description="{meaning} One of {choices}.",
-        choices="fmri.betas.estimate:HRFS",
+        choices="fmri.betas.event_designs:HRFS",
     )
-    high_pass: float = setting(BETAS, "high_pass", description="{meaning}", ge=0)
+    high_pass: float = setting(DESIGN, "high_pass", description="{meaning}", ge=0)
     noise_model: str = setting(
         BETAS,
         "noise_model",
@@ -660,7 +764,7 @@ class Glm(Section):
     strategy_options: dict[Name, bool | int | float | str] = setting(default={}, later=True)
     """Parameters of the strategies under nilearn's names, e.g. { motion = "basic", n_compcor = 5 };
     others have nilearn's defaults."""
-    ignore: tuple[str, ...] = setting(BETAS, "ignore")
+    ignore: tuple[str, ...] = setting(DESIGN, "ignore")
     """Trial types that are no stimuli; they stay part of the baseline."""
     units: str = setting(BETAS, "units", choices="fmri.betas.estimate:UNITS", later=True)
     """Units of betas: percent signal change, or those of the image where its mean was removed."""
@@ -1031,7 +1135,8 @@ def _first_problem(error: ValidationError) -> str:
         place = ".".join(sections) or "top level"
         section: Any = StudySettings
         for name in sections:
-            if not name.isdigit():  # else the number in a list of sections
+            # else the number in a list of sections, or the name in a table of them
+            if name in section.model_fields:
                 section = _section_in(section.model_fields[name].annotation)
         return f"[{place}] {unknown_name('key', key, section.model_fields)}"
     if problem["type"] == "missing":

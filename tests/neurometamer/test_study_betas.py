@@ -94,6 +94,7 @@ def glmsingle(folder: Path) -> Patterns:
         file["betasmd"] = np.concatenate([signal, signal], axis=-1) + noise
         file["pcnum"] = 3
         file["FRACvalue"] = np.full(shape, 0.5)
+        file["HRFindex"] = np.arange(np.prod(shape)).reshape(shape) % 4
     masks = {name: folder / f"{name}.nii" for name in ("V1", "LO")}
     return read_beta_images(
         folder / "TYPED_FITHRF_GLMDENOISE_RR.hdf5", masks, volumes=folder / "volumes.csv"
@@ -154,7 +155,12 @@ def test_shrunken_betas_made_elsewhere_are_told_as_such(photographs):
         "The betas of anna, made elsewhere (glmsingle), are denoised and shrunken by what was "
         "chosen on all runs together"
     )
-    assert words in (out / "methods.txt").read_text(encoding="utf-8")
+    methods = (out / "methods.txt").read_text(encoding="utf-8")
+    assert words in methods
+    assert "(shapes taken: 4; chosen by glmsingle)" in methods
+    assert "noise regressors: 3 (chosen by glmsingle)" in methods
+    assert "a fraction of .50 of their length in the median voxel (chosen by glms" in methods
+    assert rows["n_noise"].tolist() == [3] and rows["fraction_q1"].tolist() == [0.5]
     assert words in unescape((out / "report.html").read_text(encoding="utf-8"))
     works = study_works(read_study(out))
     assert {"kay2013", "prince2022", "rokem2020"} <= set(works) and "nilearn" not in works

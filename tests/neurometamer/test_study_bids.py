@@ -324,7 +324,10 @@ def test_strategies_without_tables_of_confounds_are_told(spoiled):
             {"source": "bids", "dataset": "d", "rois": {"V1": "a"}, "only": ["V1", "V1"]},
             "only: V1 occur more than once",
         ),
-        ({"only": ["V1"]}, 'only are for source = "bids" .rois and only for "bold", too.'),
+        (
+            {"only": ["V1"]},
+            'only are for source = "bids" .rois, only and contrasts for "bold", too.',
+        ),
         ({"dataset": "d", "space": "T1w"}, 'brain: dataset, space are for source = "bids"'),
         ({"source": "bold", "subjects": ["01"]}, "01 are names alone; list the files"),
         (
