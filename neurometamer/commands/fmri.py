@@ -162,9 +162,12 @@ def fmri_betas(
         definitions = {name: os.fspath(mask) for name, mask in masks.items()}
         regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
         known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
-        if unused := [name for name in glm if name not in known]:
+        if unused := set(glm) - set(known):
+            if "single_trials" in unused:
+                unused |= set(TRIALS)
+            named = ["--" + name.replace("_", "-") for name in options if name in unused]
             raise InputError(
-                f"{name_ids(unused)} go with betas, not with a contrast (--contrast); leave them "
+                f"{name_ids(named)} go with betas, not with a contrast (--contrast); leave them "
                 "out."
             )
         is_inside = np.logical_or.reduce(list(regions.masks.values()))

@@ -13,14 +13,16 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from fmri.betas.estimate import plan_betas
 from fmri.betas.event_designs import event_design
+from fmri.betas.joint_models import STATISTICS
 from fmri.bids import (
     check_same_labels,
     check_subject,
@@ -32,7 +34,7 @@ from fmri.bold import BoldRun
 from fmri.grids import Grid
 from fmri.patterns import Patterns, read_patterns
 from fmri.reliability import voxel_reliability
-from fmri.rois.regions import grid_of, region_files
+from fmri.rois.regions import grid_of, region_files, voxel_table
 from fmri.selection import check_baseline, tell_few_conditions
 from fmri.series import check_files, hemisphere_files, open_series
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
@@ -62,6 +64,7 @@ from neurometamer.study.contrast_maps import check_contrast, waits_for_contrast
 from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import image_type_options
 from neurometamer.study.settings import MEASURED_SOURCES, Subject
+from neurometamer.study.words import in_words_of_settings, setting_names
 from neurometamer.summaries import short_repr
 from neurometamer.zoo import load_model, model_entry
 from stimuli_gen.photograph_lists import list_photographs
@@ -113,9 +116,16 @@ class Problem:
 
 
 class Findings:
-    """Problems in the order in which they were found, each once."""
+    """Problems in the order in which they were found, each once.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    names : mapping of str to str, optional
+        Parameter to the setting that messages name in its place, see `setting_names`.
+    """
+
+    def __init__(self, names: Mapping[str, str] | None = None) -> None:
+        self.names = names or {}
         self.problems: list[Problem] = []
 
     @contextlib.contextmanager
@@ -160,6 +170,9 @@ class Findings:
         subject, file : str
             What it concerns.
         """
+        message = in_words_of_settings(message, self.names)
+        if subject:
+            message = message.removeprefix(f"{subject}: ")
         problem = Problem(kind, subject, file, message)
         known = [str(other) for other in self.problems]
         if str(problem) not in known:
@@ -263,7 +276,7 @@ def find_problems(work: Workspace) -> list[Problem]:
         Of settings and images first, then subject by subject.
     """
     settings = work.settings
-    findings = Findings()
+    findings = Findings(setting_names(settings))
     _check_models(work, findings)
     table = _check_images(work, findings)
     if settings.glm.strategy and settings.brain.source == "simulated":
@@ -725,10 +738,10 @@ def _check_designs(
     glm = work.settings.glm
     selection = work.settings.selection
     runs = open_runs(work, subject.id)
-    conditions = []
+    tables = []
     for file, run in zip(subject.bold, runs, strict=True):
         with findings.watch(subject.id, file):
-            events, _ = event_design(
+            design = event_design(
                 run,
                 hrf_model=glm.hrf_model,
                 high_pass=glm.high_pass,
@@ -736,9 +749,25 @@ def _check_designs(
                 slice_time_ref=subject.slice_time_ref,
                 per=glm.per,
             )
-            conditions.append(tuple(events["trial_type"]))
-    if table is None or findings.has_errors(subject.id) or not selection.voxels_per_roi:
+            tables.append(design)
+    if findings.has_errors(subject.id):
         return
+    # regions on the maps of contrasts are not known yet
+    if glm.max_memory and not work.settings.brain.contrasts:
+        rois = subject_regions(work, subject, runs[0].grid)
+        voxels, union, _ = voxel_table(rois.masks, subject.id, rois.grid)
+        together = glm.single_trials() is not None or glm.units in STATISTICS
+        plan_betas(
+            runs,
+            tables,
+            int(union.sum()),
+            len(voxels),
+            together=together,
+            max_memory=glm.max_memory,
+        )
+    if table is None or not selection.voxels_per_roi:
+        return
+    conditions = [tuple(events["trial_type"]) for events, _ in tables]
     judged_on = images_of_type(table, selection.image_type)
     try:
         voxel_reliability(events_as_patterns(runs, conditions), judged_on)

@@ -9,8 +9,10 @@ Settings that change numbers are hashed into the identity of a study and of its 
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -26,7 +28,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
+from fmri.betas.memory import parse_memory
 from fmri.betas.single_trials import SingleTrialOptions
 from fmri.rois.algebra import parse_region, plain_sources
 from neurometamer.arguments import checked
@@ -136,6 +140,16 @@ def fact(field: Any, name: str) -> Any:
     """
     facts = field.json_schema_extra or {}
     return facts.get(name, "")
+
+
+@contextmanager
+def _as_problem() -> Iterator[None]:
+    """Let pydantic gather what a block refuses."""
+    try:
+        yield
+    except InputError as error:
+        without_options = re.sub(r" \(--[^()]*\)", "", str(error))
+        raise ValueError(without_options.removesuffix(".")) from error
 
 
 class Section(BaseModel):
@@ -462,10 +476,8 @@ class Contrast(Section):
 
     @model_validator(mode="after")
     def _contrast_can_be_read(self) -> Self:
-        try:
+        with _as_problem():
             look_up("fmri.betas.contrasts:parse_contrast")(self.contrast)
-        except InputError as error:
-            raise ValueError(str(error).rstrip(".")) from error
         return self
 
 
@@ -794,17 +806,30 @@ class Glm(Section):
     max_noise: int = setting(TRIALS, "max_noise", description="{meaning}", ge=1, later=True)
     shrinkage: float | str = setting(TRIALS, "shrinkage", description="{meaning}", later=True)
 
-    @model_validator(mode="after")
-    def _options_agree(self) -> Self:
-        if self.hrf == "fir":
+    @field_validator("max_memory")
+    @classmethod
+    def _is_memory(cls, value: str) -> str:
+        if value:
+            with _as_problem():
+                parse_memory(value)
+        return value
+
+    @field_validator("hrf", "n_noise", "shrinkage")
+    @classmethod
+    def _is_option(cls, value: Any, about: ValidationInfo) -> Any:
+        if value == "fir":
             raise ValueError(
                 'hrf = "fir" gives a beta a delay, and a study compares images; use "model" or '
                 '"library"'
             )
-        try:
+        with _as_problem():
+            SingleTrialOptions(**{str(about.field_name): value})
+        return value
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> Self:
+        with _as_problem():
             self.single_trials()
-        except InputError as error:
-            raise ValueError(str(error).removesuffix(".")) from error
         return self
 
     def single_trials(self) -> SingleTrialOptions | None:
@@ -1111,7 +1136,7 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
     Raises
     ------
     InputError
-        With the first problem found: section and key, what came, what is allowed.
+        With every problem: section and key, what came, what is allowed.
 
     Examples
     --------
@@ -1122,13 +1147,22 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
     try:
         return StudySettings.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{where}: {_first_problem(error)}") from None
+        texts: dict[str, str] = {}
+        for problem in error.errors():
+            dotted, text = _problem_text(problem)
+            texts.setdefault(dotted, text)  # each member of a union has a problem of its own
+    if len(texts) == 1:
+        raise InputError(f"{where}: {''.join(texts.values())}")
+    lines = [f"{where}: {len(texts)} settings to correct:"]
+    for number, text in enumerate(texts.values(), start=1):
+        lines.append(f"({number}) {text}")
+    raise InputError("\n".join(lines))
 
 
-def _first_problem(error: ValidationError) -> str:
-    """Write the first problem in one line: section and key, what came, what is allowed."""
-    problem = error.errors()[0]
-    keys = [str(part) for part in problem["loc"] if part not in _TAGS]
+def _problem_text(problem: ErrorDetails) -> tuple[str, str]:
+    """Name the key of a problem, and write in one line what came and what is allowed."""
+    unnamed = (*_TAGS, "bool", "int", "float", "str")  # members of unions
+    keys = [str(part) for part in problem["loc"] if part not in unnamed]
     dotted = ".".join(keys)
     if problem["type"] == "extra_forbidden":
         *sections, key = keys
@@ -1138,14 +1172,14 @@ def _first_problem(error: ValidationError) -> str:
             # else the number in a list of sections, or the name in a table of them
             if name in section.model_fields:
                 section = _section_in(section.model_fields[name].annotation)
-        return f"[{place}] {unknown_name('key', key, section.model_fields)}"
+        return dotted, f"[{place}] {unknown_name('key', key, section.model_fields)}"
     if problem["type"] == "missing":
-        return f"{dotted} is missing; give it."
+        return dotted, f"{dotted} is missing; give it."
     text = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
-        return f"{dotted}: {text}."
+        return dotted, f"{dotted}: {text}."
     given = repr(problem["input"])
-    return f"{dotted}: {text}; got {given[:80]}."
+    return dotted, f"{dotted}: {text}; got {given[:80]}."
 
 
 def _section_in(annotation: Any) -> Any:

@@ -14,6 +14,7 @@ from fmri.bids import sidecar_files
 from fmri.rois.regions import region_files
 from fmri.series import hemisphere_files
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError
 from neurometamer.store import read_table
 from neurometamer.study import brain_steps, contrast_maps, image_steps, result_steps
 from neurometamer.study.brain_steps import scanned, subject_names, with_contrasts
@@ -27,6 +28,7 @@ from neurometamer.study.settings import (
     Subject,
     read_settings,
 )
+from neurometamer.study.words import in_words_of_settings, setting_names
 from stimuli_gen.photograph_lists import list_photographs
 
 EVERYTHING = "*"
@@ -144,7 +146,11 @@ def run_study(
     work = replace(work, notes=tuple(map(str, problems)))
     for note in work.notes:
         warnings.warn(note, stacklevel=2)
-    carry_out(plan_steps(work), work, reporter)
+    try:
+        carry_out(plan_steps(work), work, reporter)
+    except InputError as error:
+        names = setting_names(work.settings)
+        raise type(error)(in_words_of_settings(str(error), names)) from error
     return work.path("report.html")
 
 

@@ -208,6 +208,8 @@ def test_words_that_cannot_be_used_are_told_in_one_line(words, message, invoke):
         ("t_r (2.0) and t_row", ["t_r"], "--t-r (2.0) and t_row"),
         ("finish, the share, is 0", ["finish"], "--finish, the share, is 0"),
         ("the measure is odd", ["measure"], "the measure is odd"),
+        ("units (--units) (t_r, --t-r)", ["units", "t_r"], "--units (--t-r)"),
+        ("allow: so_much=True (--so-much).", ["so_much"], "allow: --so-much."),
     ],
 )
 def test_messages_name_parameters_as_options(message, names, wanted):

@@ -424,3 +424,31 @@ def test_a_stage_that_the_network_does_not_have_is_told_before_work(study):
     work = Workspace(folder=study.parent / "out", settings=read_settings(study), base=study.parent)
     assert not [problem for problem in find_problems(work) if "stage" in str(problem)]
     assert work.stages == ("relu2", "relu6")
+
+
+def test_cut_files_and_too_little_memory_are_told_before_work(study):
+    set_setting(study, "[selection]", '[glm]\nmax_memory = "1MB"\n[selection]')
+    file = file_of(study, "sub-02/*run-1_bold.nii")
+    contents = file.read_bytes()
+    file.write_bytes(contents[: len(contents) // 2])
+    errors = [problem for problem in check_study(study) if problem.kind == "error"]
+    assert [problem.subject for problem in errors] == list(SUBJECTS)
+    assert "run-1_bold.nii is cut off" in errors[1].message and "run-1" in errors[1].file
+    assert "[glm] max_memory is 1MB" in errors[0].message and "MB at least" in errors[0].message
+    file.write_bytes(contents)
+    set_setting(study, 'max_memory = "1MB"', 'max_memory = "1kB"\nn_noise = "auto"')
+    assert "all runs at once" in "".join(map(str, check_study(study)))
+
+
+def test_the_values_of_an_image_of_two_files_make_a_step_again(study, tmp_path):
+    file = file_of(study, "sub-02/*run-1_bold.nii")
+    image = nibabel.load(file)
+    pair = file.with_suffix(".hdr")
+    nibabel.save(nibabel.Nifti1Pair(image.get_fdata(), image.affine, image.header), pair)
+    set_setting(study, f"sub-02/{file.name}", f"sub-02/{pair.name}")
+    assert "betas of sub-02" in go_on_up_to_patterns(study, tmp_path / "out").ran
+    assert not go_on_up_to_patterns(study, tmp_path / "out").ran
+    values = pair.with_suffix(".img")
+    contents = values.read_bytes()
+    values.write_bytes(contents[-8:] + contents[:-8])
+    assert "betas of sub-02" in go_on_up_to_patterns(study, tmp_path / "out").ran
