@@ -56,6 +56,14 @@ def test_missing_trial_types_are_named(make_run):
     assert list(read_run(*make_run(events=events)[:2]).events["trial_type"]) == ["007", "n/a"]
 
 
+def test_of_names_only_empty_cells_and_that_of_bids_are_missing(make_run):
+    bold, table, _ = make_run()
+    names = ["nan", "NaN", "NA", "None", "null", "n/a", ""]
+    rows = [f"{4 + 10 * number}\t1\t{name}\n" for number, name in enumerate(names)]
+    table.write_text("onset\tduration\ttrial_type\n" + "".join(rows))
+    assert list(read_run(bold, table).events["trial_type"]) == [*names[:6], "n/a"]
+
+
 def test_confounds_are_motion_by_default_and_first_gaps_are_filled(make_run):
     bold, events, _ = make_run()
     table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 8)))
