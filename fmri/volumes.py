@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +40,7 @@ SIMULATED = "simulated"
 """First word of the description in the header of a simulated image."""
 
 _CHECK_BYTES = 2**22
+_MOST_RECORDS = 1000
 _LENGTH_BYTES = 4
 """Bytes at the end of a ``.gz`` file that say how long its contents are."""
 _PAIR = (".hdr", ".hdr.gz", ".img", ".img.gz")
@@ -63,6 +66,11 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
     InputError
         When the file is missing, empty, cut off in the header, or not a NIfTI image of real
         numbers.
+
+    Warns
+    -----
+    UserWarning
+        When nibabel finds the header odd.
     """
     import nibabel
 
@@ -82,7 +90,8 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
         )
     read = find_reader(IMAGE_READERS, path, "an image")
     try:
-        image = read(path)
+        with header_notes(path):
+            image = read(path)
     except Exception as error:  # a damaged header makes nibabel fail in many ways
         raise InputError(
             f"{path} is not a readable NIfTI image ({one_line(error)}); copy or convert it again."
@@ -104,6 +113,33 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
             f"{path} holds values of type {image.get_data_dtype()}, not real numbers; convert it."
         )
     return image  # type: ignore[return-value]
+
+
+@contextmanager
+def header_notes(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what nibabel logs of a header into one note.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, for the note.
+
+    Yields
+    ------
+    None
+        The block reads the header. Nothing is noted when it fails: its error says the same.
+    """
+    from nibabel.imageglobals import logger
+
+    heard = BufferingHandler(_MOST_RECORDS)
+    handlers, logger.handlers = logger.handlers, [heard]
+    try:
+        yield
+    finally:
+        logger.handlers = handlers
+    if heard.buffer:
+        lines = dict.fromkeys(record.getMessage() for record in heard.buffer)
+        warnings.warn(f"{Path(path).name}: odd header: {'; '.join(lines)}.", stacklevel=3)
 
 
 def _load(path: str | os.PathLike[str]) -> Any:
