@@ -6,7 +6,9 @@ import dataclasses
 import difflib
 import errno
 import inspect
+import itertools
 import os
+import re
 import signal
 import sys
 import time
@@ -175,6 +177,11 @@ def _what_is_wrong(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
         return f"{error.token.keyword} is given more than once and takes one value; give it once."
     if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
         option = error.argument.name
+        after = dict(itertools.pairwise(words)).get(option, "")
+        if re.match("-[^-]", after):
+            return (
+                f"{option} is '{after}'; a value that begins with - is given as {option}={after}."
+            )
         if any(word.partition("=")[0] == option for word in words):
             return f"{option} needs a value; give it ({named} --help)."
         unknown = [word for word in error.unused_tokens or () if word.startswith("--")]

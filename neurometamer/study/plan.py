@@ -558,7 +558,8 @@ def _check_claim(workspace: Workspace) -> None:
         return
     old = _identity(there)
     new = _identity(workspace.settings.numbers())
-    if old != new:
+    # where no step has finished there is nothing to lose
+    if old != new and any(workspace.state("steps").glob("*.json")):
         raise InputError(
             f"{folder} holds a different study: {_first_difference(old, new)}. Choose another "
             "--out, or remove that folder."

@@ -553,6 +553,11 @@ def _tag(subject: object) -> str:
     return _TAGS[0] if isinstance(subject, str) else _TAGS[1]
 
 
+_MEMBER = re.compile(
+    rf"literal\[.*\]|(constrained-)?(bool|int|float|str)|{'|'.join(_TAGS)}", re.DOTALL
+)
+"""What pydantic calls a member of a union among the keys that lead to a problem."""
+
 NameOrFiles = Annotated[
     Annotated[Name, Tag(_TAGS[0])] | Annotated[Subject, Tag(_TAGS[1])], Discriminator(_tag)
 ]
@@ -1161,8 +1166,8 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
 
 def _problem_text(problem: ErrorDetails) -> tuple[str, str]:
     """Name the key of a problem, and write in one line what came and what is allowed."""
-    unnamed = (*_TAGS, "bool", "int", "float", "str")  # members of unions
-    keys = [str(part) for part in problem["loc"] if part not in unnamed]
+    parts = [str(part) for part in problem["loc"]]
+    keys = [part for part in parts if not _MEMBER.fullmatch(part)]
     dotted = ".".join(keys)
     if problem["type"] == "extra_forbidden":
         *sections, key = keys

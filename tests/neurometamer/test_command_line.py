@@ -188,6 +188,10 @@ def test_only_what_is_given_comes_to_the_function(monkeypatch, invoke, tmp_path)
         ("stimuli nois", 'Did you mean "noise"?'),
         ("demo --seed many", "--seed is 'many'; give a whole number."),
         ("demo --seed -1", "--seed is -1; give 0 or more."),
+        (
+            "fmri patterns --max-memory -1GB --masks V1=a --out x",
+            "--max-memory is '-1GB'; a value that begins with - is given as --max-memory=-1GB",
+        ),
         ("fmri patterns --masks V1=a V1=b --out x", "--masks names V1 more than once"),
         ("evaluate plan-sets --networks a --out x --sizes 2", "--sizes is '2'; give A:B."),
     ],

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -350,9 +351,9 @@ def test_repairing_one_subject_makes_that_subject_again_and_what_rests_on_it(stu
     heard = go_on_up_to_patterns(study, out)
     assert "network activations" in heard.kept and "betas of sub-01" in heard.ran
 
-    set_setting(study, '"fc8"', '"fc7"')
+    set_setting(study, '"fc8"', '"relu7"')
     with pytest.raises(
-        InputError, match=r"different study: there model.stages\[2\] = 'fc8', here 'fc7'"
+        InputError, match=r"different study: there model.stages\[2\] = 'fc8', here 'relu7'"
     ):
         run_study(study, out, device="cpu")
 
@@ -454,3 +455,19 @@ def test_the_values_of_an_image_of_two_files_make_a_step_again(study, tmp_path):
     nibabel.save(nibabel.Nifti1Pair(later, image.affine, image.header), pair)
     assert pair.read_bytes() == header
     assert "betas of sub-02" in go_on_up_to_patterns(study, tmp_path / "out").ran
+
+
+def test_a_folder_in_which_no_step_has_finished_is_taken_over(study, tmp_path):
+    work = Workspace(folder=tmp_path / "out", settings=read_settings(study), base=study.parent)
+
+    def fail(workspace, progress):
+        raise InputError("no network")
+
+    step = replace(plan_steps(work)[0], run=fail)
+    with pytest.raises(InputError, match="no network"):
+        carry_out([step], work, None)
+    set_setting(study, '"fc8"', '"relu7"')
+    assert go_on_up_to_patterns(study, tmp_path / "out").ran
+    set_setting(study, '"relu7"', '"fc8"')
+    with pytest.raises(InputError, match="holds a different study"):
+        go_on_up_to_patterns(study, tmp_path / "out")
