@@ -582,7 +582,7 @@ def parse_table(
             contents = without_quotes(contents)
         try:
             named = pd.read_csv(io.StringIO(contents), sep=separator, nrows=0, **options)
-            missing = dict.fromkeys(named.columns, MISSING)
+            missing: dict[Any, Sequence[str]] = dict.fromkeys(named.columns, MISSING)
             missing |= dict.fromkeys((*TEXT_COLUMNS, *text), NO_NAME)
             return pd.read_csv(
                 io.StringIO(contents),

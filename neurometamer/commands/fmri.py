@@ -165,9 +165,9 @@ def fmri_betas(
         if unused := set(glm) - set(known):
             if "single_trials" in unused:
                 unused |= set(TRIALS)
-            named = ["--" + name.replace("_", "-") for name in options if name in unused]
+            flags = ["--" + name.replace("_", "-") for name in options if name in unused]
             raise InputError(
-                f"{name_ids(named)} go with betas, not with a contrast (--contrast); leave them "
+                f"{name_ids(flags)} go with betas, not with a contrast (--contrast); leave them "
                 "out."
             )
         is_inside = np.logical_or.reduce(list(regions.masks.values()))
