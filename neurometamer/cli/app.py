@@ -94,8 +94,16 @@ def main() -> None:
     SystemExit
         With the exit code.
     """
-    # Warnings are for people: one line, without the place in our code.
-    warnings.formatwarning = lambda message, *_, **__: f"note: {' '.join(str(message).split())}\n"
+    told: set[str] = set()
+
+    def once_in_a_line(message: object, *_: object, **__: object) -> str:
+        note = f"note: {' '.join(str(message).split())}\n"
+        is_new = note not in told
+        told.add(note)
+        return note if is_new else ""
+
+    # Warnings are for people: one line, once, without the place in our code.
+    warnings.formatwarning = once_in_a_line
     # Threads that spin while they wait are a few percent faster alone and many times slower beside
     # another program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 
 import nibabel
@@ -37,6 +39,26 @@ def test_odd_headers_are_one_note_and_nothing_else(tmp_path, capfd):
         with pytest.raises(InputError, match="not a readable NIfTI image"):
             open_nifti(tmp_path / "odd.nii")
     assert capfd.readouterr().err == ""
+
+
+def test_a_note_is_written_once_a_command(tmp_path):
+    values = 1000 + np.random.default_rng(0).normal(size=(3, 4, 2, 60))
+    image = nibabel.Nifti1Image(values.astype(np.float32), np.eye(4))
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_zooms((1, 1, 1, 2))
+    nibabel.save(image, tmp_path / "odd.nii")
+    contents = bytearray((tmp_path / "odd.nii").read_bytes())
+    contents[80:92] = bytes(12)
+    (tmp_path / "odd.nii").write_bytes(contents)
+    mask = np.ones((3, 4, 2), dtype=np.uint8)
+    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / "mask.nii")
+    rows = [f"{20 * number + 6}\t2\t{name}\n" for number, name in enumerate("abcab")]
+    (tmp_path / "e.tsv").write_text("onset\tduration\ttrial_type\n" + "".join(rows))
+    line = "fmri patterns --bold odd.nii --events e.tsv --masks V1=mask.nii --out p.h5"
+    command = [sys.executable, "-m", "neurometamer.cli", *line.split()]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("pixdim") == done.stderr.count("note: odd.nii: odd header") == 1
 
 
 def test_an_interrupted_study_counts_its_steps(capsys):
