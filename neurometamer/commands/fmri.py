@@ -165,9 +165,12 @@ def fmri_betas(
         runs, regions, glm = scans.open(masks, options)
         _check_volumes(run.image for run in runs)
         known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
-        if unused := [name for name in glm if name not in known]:
+        if unused := set(glm) - set(known):
+            if "single_trials" in unused:
+                unused |= set(TRIALS)
+            flags = ["--" + name.replace("_", "-") for name in options if name in unused]
             raise InputError(
-                f"{name_ids(unused)} go with betas, not with a contrast (--contrast); leave them "
+                f"{name_ids(flags)} go with betas, not with a contrast (--contrast); leave them "
                 "out."
             )
         is_inside = np.logical_or.reduce(list(regions.masks.values()))

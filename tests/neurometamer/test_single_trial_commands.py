@@ -74,7 +74,7 @@ def test_contrast_writes_maps(simulated, tmp_path, monkeypatch):
     assert shapes == {nibabel.load(simulated.bold[0]).shape[:3]}
     with pytest.raises(InputError, match="cannot be read"):
         fmri_betas({}, tmp_path, bold=["no.nii"], events=["no.tsv"], contrast="c0 -")
-    with pytest.raises(InputError, match="estimator go with betas"):
+    with pytest.raises(InputError, match="--estimator go with betas"):
         fmri_betas(
             simulated.masks,
             tmp_path,
