@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -228,13 +229,15 @@ def _labels(
 ) -> list[int]:
     """Read the labels of photographs as numbers of classes."""
     table = photographs.table
-    columns = [column for column in LABELS if column in table and table[column].notna().any()]
+    columns = [column for column in LABELS if column in table and table[column].astype(bool).any()]
     if not columns:
         raise InputError(
             f"{images} has no labels; give one of the columns {', '.join(LABELS)}, or a folder for "
             "each class."
         )
-    numbers = {name.casefold(): number for number, name in enumerate(model.class_names)}
+    names = [name.casefold() for name in model.class_names]
+    n_called = Counter(names)  # ImageNet has two cranes
+    numbers = {name: number for number, name in enumerate(names) if n_called[name] == 1}
     numbers |= {str(number): number for number in range(model.n_classes)}
     labels = []
     unknown = []
@@ -246,7 +249,8 @@ def _labels(
             unknown.append(f"{text} ({stimulus_id})")
     if unknown:
         raise InputError(
-            f"{images}: {columns[0]} {name_ids(unknown)} is no class of {model.name}; give numbers "
-            f"from 0 to {model.n_classes - 1}, or names such as '{model.class_names[0]}'."
+            f"{images}: {columns[0]} {name_ids(unknown)} is no class of {model.name}, or the name of "
+            f"several; give numbers from 0 to {model.n_classes - 1}, or names such as "
+            f"'{model.class_names[0]}'."
         )
     return labels
