@@ -142,7 +142,7 @@ def test_top_1_of_labeled_images(lite, shared_data, tmp_path):
     assert f"top-1: {check.top1:.3f} of 40 images" in check.describe()
     folders = tmp_path / "folders"
     for line in lines[1:7]:
-        file, number, _, name, *_ = line.split(",")
+        file, _, _, name, *_ = line.split(",")
         folder = folders / name.replace("_", " ")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / file).symlink_to(shared_data / "photos_ccby" / file)
@@ -150,7 +150,9 @@ def test_top_1_of_labeled_images(lite, shared_data, tmp_path):
     assert named.n_labeled == 6
     (folders / "no such thing").mkdir()
     (folders / "no such thing" / file).symlink_to(shared_data / "photos_ccby" / file)
-    with pytest.raises(InputError, match=r"category no such thing .* is no class of efficientnet_lite0, or"):
+    with pytest.raises(
+        InputError, match=r"category no such thing .* is no class of efficientnet_lite0, or"
+    ):
         check_network("efficientnet_lite0", images=folders, device="cpu")
     flat = tmp_path / "flat"
     flat.mkdir()

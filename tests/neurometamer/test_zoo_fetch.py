@@ -159,7 +159,10 @@ def test_mirrors_stand_for_the_addresses(monkeypatch):
     assert address.startswith("https://mirror.example/timm/swin_base_patch4_window7_224.ms_in1k/")
     assert address_of(MODELS["alexnet"]) == MODELS["alexnet"].weights_url
     monkeypatch.setenv("NEUROMETAMER_MIRROR", "https://lab.example/weights/")
-    assert address_of(MODELS["alexnet"]) == f"https://lab.example/weights/{MODELS['alexnet'].weights_file}"
+    assert (
+        address_of(MODELS["alexnet"])
+        == f"https://lab.example/weights/{MODELS['alexnet'].weights_file}"
+    )
 
 
 def test_two_processes_do_not_write_one_file(server, tmp_path):

@@ -74,7 +74,11 @@ def test_a_network_of_timm_in_one_word():
     config = timm.get_pretrained_cfg("resnet10t")
     wanted = model.preprocessing
     assert model.name == "timm:resnet10t"
-    assert (wanted.size, wanted.mean, wanted.std) == (config.input_size[1:], config.mean, config.std)
+    assert (wanted.size, wanted.mean, wanted.std) == (
+        config.input_size[1:],
+        config.mean,
+        config.std,
+    )
     assert wanted.resize == int(wanted.size[0] / config.crop_pct)
     assert list(model.stages) == ["layer1.0", "layer2.0", "layer3.0", "layer4.0"]
     assert model.class_names[:2] == ("tench", "goldfish")
@@ -160,7 +164,11 @@ def test_a_few_lines_of_toml_make_a_network_of_every_command(own, tmp_path, monk
     name, entry = read_own_network(own)
     assert (name, entry.preprocessing.size, entry.preprocessing.resize) == ("mine", (48, 48), 55)
     model = load_model(str(own), weights="random", device="cpu")
-    assert (model.name, model.n_classes, list(model.stages)) == ("mine", 5, ["first.0", "first", "second"])
+    assert (model.name, model.n_classes, list(model.stages)) == (
+        "mine",
+        5,
+        ["first.0", "first", "second"],
+    )
     images = torch.rand(2, 3, 48, 48)
     values = model.activations(images, ["first.0", "second"])["first.0"]
     assert (values < 0).any()  # a later in-place ReLU does not change what a stage gave
@@ -263,7 +271,9 @@ def test_safetensors_and_files_with_code_that_are_saved_again(tmp_path, capfd):
     from safetensors.torch import save_file
 
     state = load_model("squeezenet1_0", weights="random", seed=3, device="cpu").network.state_dict()
-    save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "plain.safetensors")
+    save_file(
+        {key: value.contiguous() for key, value in state.items()}, tmp_path / "plain.safetensors"
+    )
     # a checkpoint that holds the network itself, as some laboratories save it
     network = build_network("squeezenet1_0", MODELS["squeezenet1_0"])
     network.load_state_dict(state)
