@@ -55,6 +55,13 @@ class NetworkCheck:
         Number of labeled images.
     problems : tuple of str
         What is not as the entry says; empty where all is well.
+
+    Examples
+    --------
+    >>> from neurometamer.zoo import check_network
+    >>> check = check_network("squeezenet1_0", weights="random")
+    >>> check.describe()[1], check.problems
+    ('parameters: 1,248,424', ())
     """
 
     name: str

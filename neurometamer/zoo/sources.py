@@ -387,6 +387,12 @@ def find_entry(name: str) -> tuple[str, ModelEntry]:
     ------
     InputError
         As `model_entry`.
+
+    Examples
+    --------
+    >>> name, entry = find_entry("robustbench:imagenet/Linf/Salman2020Do_R18")
+    >>> name, entry.weights_tag
+    ('resnet18_robust', 'Salman2020Do_R18')
     """
     if not isinstance(name, str):
         raise InputError(

@@ -134,6 +134,13 @@ class ModelEntry:
         Arguments of the function that builds the architecture.
     classes : callable
         Names of the classes, in the order of the outputs; empty where they have no names.
+
+    Examples
+    --------
+    >>> from neurometamer.zoo import MODELS
+    >>> entry = MODELS["resnet18_robust"]
+    >>> entry.training, entry.threat, entry.epsilon, entry.depths
+    ('adversarial', 'Linf', '4/255', ('layer1.1', 'layer2.1', 'layer3.1'))
     """
 
     library: str

@@ -41,6 +41,16 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     ------
     InputError
         Missing file, unknown suffix, or a file that holds something else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torch
+    >>> with tempfile.NamedTemporaryFile(suffix=".pth") as file:
+    ...     torch.save({"state_dict": {"layer.weight": torch.ones(2)}}, file.name)
+    ...     weights = read_weights(file.name)
+    >>> list(weights)
+    ['layer.weight']
     """
     import torch
 
