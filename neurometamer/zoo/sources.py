@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -266,7 +267,7 @@ def _own_entry(settings: Mapping[str, Any], path: Path) -> ModelEntry:
     if given["library"] not in LIBRARIES:
         raise unknown_name("library", given["library"], LIBRARIES)
     if "weights" in settings:
-        file = path.parent / str(settings["weights"])
+        file = (path.parent / str(settings["weights"])).absolute()
         given |= {"weights_file": str(file), "weights_url": "", "weights_package": ""}
         given |= {"weights_tag": "", "sha256": settings.get("sha256", "")}
     names = settings.get("class_names")
@@ -303,14 +304,19 @@ def build_imported(place: str, **arguments: Any) -> Any:
     module_name, _, name = place.rpartition(":")
     try:
         if module_name.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
+            spec = importlib.util.spec_from_file_location(
+                f"own_{Path(module_name).stem}", module_name
+            )
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # dataclasses look for it there
             spec.loader.exec_module(module)
         else:
             module = importlib.import_module(module_name)
-    except (ImportError, OSError, SyntaxError) as error:
-        raise InputError(f"{module_name} cannot be imported: {error}; correct import.") from error
+    except Exception as error:  # a user's code may raise anything
+        raise InputError(
+            f"{module_name} cannot be imported: {one_line(error)}; correct it, or import."
+        ) from error
     if not hasattr(module, name):
         raise unknown_name(f"name in {module_name}", name, [*vars(module)])
     network = getattr(module, name)
@@ -355,12 +361,14 @@ def build_network(name: str, entry: ModelEntry) -> torch.nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):
             return LIBRARIES[entry.library](entry.architecture, **entry.arguments)
-    except ImportError:
+    except InputError:
+        raise
+    except ImportError as error:
         raise InputError(
-            f"{name} ({entry.architecture}) needs the package timm; install it with: pip install "
-            "'neurometamer[demo]'"
-        ) from None
-    except (TypeError, ValueError, RuntimeError) as error:
+            f"{name} ({entry.architecture}) needs the package {error.name}; install it (timm comes "
+            "with pip install 'neurometamer[demo]')."
+        ) from error
+    except Exception as error:  # a user's code may raise anything
         raise InputError(
             f"{name}: {entry.library} cannot build {entry.architecture}: {one_line(error)}; "
             "correct the architecture or its arguments."

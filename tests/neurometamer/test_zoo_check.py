@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from neurometamer.cli import main
 from neurometamer.errors import InputError
-from neurometamer.zoo import check_network, fingerprint, load_model, record_fingerprint
+from neurometamer.zoo import MODELS, check_network, fingerprint, load_model, record_fingerprint
 from neurometamer.zoo.fingerprints import differs, probe_picture, recorded_fingerprint
 from stimuli_gen import stage_model
 
@@ -128,6 +130,30 @@ def test_a_wrong_mean_is_told_on_the_command_line(tmp_path, monkeypatch, capsys)
     shown = capsys.readouterr().err
     assert "4,652,008 parameters, not 7" in shown
     assert "are blocks.1.1, blocks.3.2, blocks.5.1, not a, b, c" in shown
+
+
+def test_what_is_known_and_what_is_not_is_shown(monkeypatch, capsys):
+    assert _command(monkeypatch, "show", "resnet18_robust") == 0
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["architecture"] == "torchvision resnet18"
+    assert lines["training"] == "adversarial (trained on adversarial images), Linf, epsilon 4/255"
+    assert lines["early, middle, late"] == "layer1.1, layer2.1, layer3.1"
+    assert (lines["SHA-256"], lines["license"]) == ("not known", "MIT (RobustBench)")
+    _command(monkeypatch, "list")
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.partition("set:")[0].splitlines())) <= 100
+    for name in MODELS:
+        assert f"{name} " in shown
+    assert "set:transformers: deit_small, vit_base, swin_base, xcit_small" in shown
+    _command(monkeypatch, "list", "--csv")
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert table.set_index("name").loc["cornet_s", "parameters"] == 53416616
+    _command(monkeypatch, "fetch", "alexnet_random", "efficientnet_lite2")
+    assert capsys.readouterr().out.strip().endswith(MODELS["efficientnet_lite2"].weights_file)
+    assert _command(monkeypatch, "fetch", "set:vit", "--offline") == 2
+    assert "the weights of vit_base are not on this machine, and downloads are off" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.data

@@ -39,6 +39,14 @@ class TwoHeads(nn.Module):
 
 def number():
     return 3
+
+
+def broken():
+    return 1 / 0
+
+
+def lacking():
+    import nowhere
 '''
 OWN = """
 import = "network.py:TwoHeads"
@@ -187,7 +195,8 @@ def test_a_few_lines_of_toml_make_a_network_of_every_command(own, tmp_path, monk
     state = model.network.state_dict()
     torch.save(state, tmp_path / "mine.pth")
     own.write_text(OWN + 'weights = "mine.pth"\nname = "trained"\n')
-    trained = load_model(str(own), device="cpu")
+    monkeypatch.chdir(tmp_path)
+    trained = load_model("mine.toml", device="cpu")
     assert (trained.name, trained.trained) == ("trained", True)
     assert torch.equal(trained.network.head.weight, model.network.head.weight)
 
@@ -215,6 +224,8 @@ def test_a_network_like_another_differs_in_what_the_file_says(tmp_path):
         ('import = "network.py:TwoHeds"', "unknown name in .*; did you mean 'TwoHeads'"),
         ('import = "network.py:number"', r"gives a int, not a torch\.nn\.Module"),
         ('import = "network.py:TwoHeads"\narguments = { deep = 3 }', "cannot build .*deep"),
+        ('import = "network.py:broken"', "cannot build .*broken: division by zero"),
+        ('import = "network.py:lacking"', "needs the package nowhere; install it"),
         ('import = "network.py:TwoHeads"\npixels = "halb"', "unknown pixels 'halb'; did you mean"),
         ('import = "network.py:TwoHeads"\nsize = "big"', "another kind than its key wants"),
         ('import = "network.py:TwoHeads"\nstd = [0.0, 1.0, 1.0]', "std .* positive"),
@@ -228,6 +239,12 @@ def test_unusable_descriptions_say_what_to_correct(own, content, message):
     own.write_text(content)
     with pytest.raises(InputError, match=message):
         load_model(str(own), weights="random", device="cpu")
+
+
+def test_lost_weights_of_an_own_network_are_named(own):
+    own.write_text(OWN + 'weights = "lost.pth"\n')
+    with pytest.raises(InputError, match=r"lost\.pth, do not exist; correct weights in its TOML"):
+        load_model(str(own), device="cpu")
 
 
 def test_sets_and_weights_are_given_by_name(own):
