@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.betas.estimate import event_design, noise_gain
+from fmri.betas.event_designs import event_design, noise_gain
 from fmri.bold import BoldRun
 from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name

@@ -15,6 +15,7 @@ import collections.abc
 import contextlib
 import dataclasses
 import functools
+import importlib
 import importlib.util
 import inspect
 import os
@@ -236,7 +237,10 @@ def _checked_arguments(
     changed = False
     for name, value in given.items():
         parameter = signature.parameters[name]
-        if name in rules.own or name not in annotations or parameter.kind is parameter.VAR_KEYWORD:
+        if name in rules.own or name not in annotations:
+            continue
+        if parameter.kind is parameter.VAR_KEYWORD:
+            check_keywords(value, annotations[name], function)
             continue
         where = f"{function.__name__}: {name}"
         annotation = annotations[name]
@@ -252,6 +256,37 @@ def _checked_arguments(
     if changed:
         return bound.args, bound.kwargs
     return args, kwargs
+
+
+def check_keywords(given: Mapping[str, Any], annotation: Any, function: Callable[..., Any]) -> None:
+    """Refuse further keyword arguments that none of those takes whom `KeywordsOf` names.
+
+    Parameters
+    ----------
+    given : mapping of str to object
+        The further keyword arguments.
+    annotation : object
+        That of ``**options``; without `KeywordsOf` nothing is refused.
+    function : callable
+        Whose they are.
+
+    Raises
+    ------
+    InputError
+        For the first that is unknown, with the nearest.
+    """
+    targets = [part for part in typing.get_args(annotation) if isinstance(part, KeywordsOf)]
+    known = list(_signature(function).parameters)[:-1]
+    for target in targets:
+        taken = target.names
+        if not taken:
+            module, name = target.target.split(":")
+            taker = getattr(importlib.import_module(module), name)
+            taken = tuple(_signature(taker).parameters)
+        known += [name for name in taken if name not in target.without]
+    for name in given:
+        if targets and name not in known:
+            raise unknown_name(f"argument of {function.__name__}", name, known)
 
 
 def _check(value: Any, annotation: Any, where: str) -> None:

@@ -188,6 +188,31 @@ def sources_of(tree: Node) -> Iterator[Source]:
         yield from sources_of(tree.right)
 
 
+def plain_sources(tree: Node) -> Iterator[Source]:
+    """Go over the sources that are regions themselves, not maps with a threshold.
+
+    Parameters
+    ----------
+    tree : Node
+        From `parse_region`.
+
+    Yields
+    ------
+    Source
+        From left to right.
+
+    Examples
+    --------
+    >>> [source.text for source in plain_sources(parse_region("LO1 + (p.nii > 0.5)"))]
+    ['LO1']
+    """
+    if isinstance(tree, Source):
+        yield tree
+    elif isinstance(tree, Operation):
+        yield from plain_sources(tree.left)
+        yield from plain_sources(tree.right)
+
+
 def region_text(tree: Node) -> str:
     """Write a tree as text, with the names of files without their folders.
 

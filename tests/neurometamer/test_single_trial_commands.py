@@ -96,7 +96,7 @@ def test_contrast_writes_maps(simulated, tmp_path, monkeypatch):
 
 def test_derivatives_and_foreign_betas_become_patterns(simulated, tmp_path):
     root = fmri_betas(
-        simulated.masks, tmp_path / "bids", **files(simulated), bids=True, per="condition"
+        simulated.masks, tmp_path / "bids", **files(simulated), as_bids=True, per="condition"
     )
     patterns = fmri_patterns(simulated.masks, betas=root, subject="01")
     assert patterns.values.shape == (8, 60)
