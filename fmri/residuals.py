@@ -6,19 +6,21 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 
-from fmri.betas.estimate import HRFS, IGNORED, NOISE_MODELS, UNITS, event_design
+from fmri.betas.estimate import NOISE_MODELS, UNITS
+from fmri.betas.event_designs import DesignOptions, event_design
 from fmri.bold import BoldRun, check_runs
 from fmri.patterns import Patterns, voxel_key, voxel_names
 from fmri.rois.regions import Regions, read_regions, voxel_table
 from fmri.series import read_places
-from neurometamer.arguments import check_fields, checked
+from fmri.volumes import digest_image
+from neurometamer.arguments import KeywordsOf, check_fields, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
-from neurometamer.provenance import digest, digest_file, provenance
+from neurometamer.provenance import digest, provenance
 from neurometamer.store import read_hdf5_array, read_hdf5_attributes, read_hdf5_table, write_hdf5
 from neurometamer.summaries import short_repr
 
@@ -116,13 +118,10 @@ def glm_residuals(
     runs: Sequence[BoldRun],
     masks: Regions | Mapping[str, np.ndarray | str | os.PathLike[str]],
     *,
-    hrf_model: str = "glover",
-    high_pass: float = 0.01,
     noise_model: str = "ar1",
     units: str = "percent",
-    ignore: Sequence[str] = IGNORED,
-    slice_time_ref: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    **design: Annotated[Any, KeywordsOf("fmri.betas.event_designs:DesignOptions")],
 ) -> Residuals:
     """Fit each run with one regressor an event, and keep what is left.
 
@@ -132,11 +131,13 @@ def glm_residuals(
         Runs of one subject.
     masks : Regions, or mapping of str to ndarray of bool, str or path-like
         As for `fmri.estimate_betas`.
-    hrf_model, high_pass, noise_model, units, ignore, slice_time_ref
+    noise_model, units
         See `fmri.estimate_betas`; give the same as for the betas. With ``"ar1"`` residuals are
         whitened in time, voxel by voxel.
     progress : callable, optional
         Called as ``progress(done, total)`` after each run.
+    **design : object
+        Fields of `fmri.DesignOptions`: hrf_model, high_pass, ignore, slice_time_ref.
 
     Returns
     -------
@@ -174,8 +175,8 @@ def glm_residuals(
     """
     from nilearn.glm.first_level import run_glm
 
+    chosen = DesignOptions(**design)
     for kind, name, known in (
-        ("hrf_model", hrf_model, HRFS),
         ("noise_model", noise_model, NOISE_MODELS),
         ("units", units, UNITS),
     ):
@@ -186,24 +187,18 @@ def glm_residuals(
     if not isinstance(regions, Regions):
         regions = read_regions(regions, runs[0].grid, affine=runs[0].affine)
     voxels, union, position = voxel_table(regions.masks, runs[0].subject, regions.grid)
-    settings: dict[str, Any] = {
-        "hrf_model": hrf_model,
-        "high_pass": high_pass,
-        "ignore": list(ignore),
-        "slice_time_ref": slice_time_ref,
-    }
     parts = []
     images = []
     dof = 0
     for done, run in enumerate(runs, start=1):
-        _, design = event_design(run, **settings)
+        _, matrix = event_design(run, **design)
         series = read_places(run.images, union)
-        images.append({"image": run.label, "image_digest": digest_file(run.image)})
+        images.append({"image": run.label, "image_digest": digest_image(run.images)})
         finite = np.isfinite(series).all(axis=0)
         fitted = finite & (series != series[0]).any(axis=0)
         data = series[:, fitted]
         left = np.empty(data.shape)
-        labels, results = run_glm(data, design.to_numpy(), noise_model=noise_model)
+        labels, results = run_glm(data, matrix.to_numpy(), noise_model=noise_model)
         for label, result in results.items():
             left[:, labels == label] = result.whitened_residuals
         if units == "percent":
@@ -211,13 +206,13 @@ def glm_residuals(
         residuals = np.full(series.shape, np.nan, dtype=np.float32)
         residuals[:, fitted] = left
         parts.append(residuals)
-        dof += len(design) - len(design.columns)
+        dof += len(matrix) - len(matrix.columns)
         if progress is not None:
             progress(done, len(runs))
     values = np.concatenate(parts)[:, position]
     usable = np.asarray(np.isfinite(values).all(axis=0))
     record = provenance(
-        settings | {"noise_model": noise_model, "units": units},
+        {**chosen.record(), "noise_model": noise_model, "units": units},
         step="glm_residuals",
         runs=images,
     )

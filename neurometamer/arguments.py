@@ -15,6 +15,7 @@ import collections.abc
 import contextlib
 import dataclasses
 import functools
+import importlib
 import importlib.util
 import inspect
 import os
@@ -32,6 +33,7 @@ import numpy as np
 from neurometamer.errors import InputError, need_columns, unknown_name
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Options = TypeVar("_Options")
 
 _ITERABLES = (
     collections.abc.Sequence,
@@ -121,6 +123,41 @@ class KeywordsOf:
     target: str
     names: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+
+
+def from_options(kind: type[_Options], options: Mapping[str, Any], what: str) -> _Options:
+    """Make a dataclass of further keyword arguments.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass with keywords only.
+    options : mapping
+        Fields to values; others have their defaults.
+    what : str
+        What they are, for the message.
+
+    Returns
+    -------
+    object
+        Of that kind.
+
+    Raises
+    ------
+    InputError
+        When a name is none of its fields; the dataclass refuses wrong values.
+
+    Examples
+    --------
+    >>> from neurometamer.run_options import RunOptions
+    >>> from_options(RunOptions, {"batch_size": 4}, "setting of a run").batch_size
+    4
+    """
+    known = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
+    for name in options:
+        if name not in known:
+            raise unknown_name(what, name, known)
+    return kind(**options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,7 +273,10 @@ def _checked_arguments(
     changed = False
     for name, value in given.items():
         parameter = signature.parameters[name]
-        if name in rules.own or name not in annotations or parameter.kind is parameter.VAR_KEYWORD:
+        if name in rules.own or name not in annotations:
+            continue
+        if parameter.kind is parameter.VAR_KEYWORD:
+            check_keywords(value, annotations[name], function)
             continue
         where = f"{function.__name__}: {name}"
         annotation = annotations[name]
@@ -252,6 +292,37 @@ def _checked_arguments(
     if changed:
         return bound.args, bound.kwargs
     return args, kwargs
+
+
+def check_keywords(given: Mapping[str, Any], annotation: Any, function: Callable[..., Any]) -> None:
+    """Refuse further keyword arguments that none of those takes whom `KeywordsOf` names.
+
+    Parameters
+    ----------
+    given : mapping of str to object
+        The further keyword arguments.
+    annotation : object
+        That of ``**options``; without `KeywordsOf` nothing is refused.
+    function : callable
+        Whose they are.
+
+    Raises
+    ------
+    InputError
+        For the first that is unknown, with the nearest.
+    """
+    targets = [part for part in typing.get_args(annotation) if isinstance(part, KeywordsOf)]
+    known = list(_signature(function).parameters)[:-1]
+    for target in targets:
+        taken = target.names
+        if not taken:
+            module, name = target.target.split(":")
+            taker = getattr(importlib.import_module(module), name)
+            taken = tuple(_signature(taker).parameters)
+        known += [name for name in taken if name not in target.without]
+    for name in given:
+        if targets and name not in known:
+            raise unknown_name(f"argument of {function.__name__}", name, known)
 
 
 def _check(value: Any, annotation: Any, where: str) -> None:

@@ -66,6 +66,9 @@ TEXT_COLUMNS = (
 MISSING = ("", "n/a", "nan", "NaN")
 """Texts of an empty cell. Other words, such as ``NA`` or ``null``, may be names."""
 
+NO_NAME = ("", "n/a")
+"""Texts of an empty cell in a column that holds names: there ``nan`` is one, too."""
+
 _WRITTEN: ContextVar[list[Path] | None] = ContextVar("written", default=None)
 
 
@@ -578,13 +581,16 @@ def parse_table(
         if is_tsv:
             contents = without_quotes(contents)
         try:
+            named = pd.read_csv(io.StringIO(contents), sep=separator, nrows=0, **options)
+            missing: dict[Any, Sequence[str]] = dict.fromkeys(named.columns, MISSING)
+            missing |= dict.fromkeys((*TEXT_COLUMNS, *text), NO_NAME)
             return pd.read_csv(
                 io.StringIO(contents),
                 sep=separator,
                 index_col=False,
                 dtype=dict.fromkeys((*TEXT_COLUMNS, *text), "str"),
                 keep_default_na=False,
-                na_values=MISSING,
+                na_values=missing,
                 **options,
             )
         except pd.errors.ParserWarning:
@@ -736,7 +742,18 @@ def write_hdf5(
     """
     with new_hdf5(path) as file:
         for name, values in (arrays or {}).items():
-            _write_array(file, name, values)
+            is_on_disk = hasattr(values, "shape") and not hasattr(values, "__array_interface__")
+            if is_on_disk:  # copied block by block
+                data = file.create_dataset(name, shape=values.shape, dtype=values.dtype)
+                for start in range(0, len(values), _BLOCK):
+                    block = slice(start, start + _BLOCK)
+                    data[block] = values[block]
+                continue
+            array = np.asarray(values)
+            if array.dtype.kind in "UOT":
+                words = [str(word).encode() for word in array.ravel()]
+                array = np.array(words, dtype=bytes).reshape(array.shape)
+            file.create_dataset(name, data=array)
         for name, table in (tables or {}).items():
             names = [str(column) for column in table.columns]
             group = file.create_group(name)
@@ -751,22 +768,6 @@ def write_hdf5(
 
 _BLOCK = 64
 """Rows that are read and written at once."""
-
-
-def _write_array(file: h5py.File, name: str, values: Any) -> None:
-    """Store one array; what stays on disk is copied block by block."""
-    is_on_disk = hasattr(values, "shape") and not hasattr(values, "__array_interface__")
-    if is_on_disk:
-        data = file.create_dataset(name, shape=values.shape, dtype=values.dtype)
-        for start in range(0, len(values), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            data[block] = values[block]
-        return
-    array = np.asarray(values)
-    if array.dtype.kind in "UOT":
-        words = [str(word).encode() for word in array.ravel()]
-        array = np.array(words, dtype=bytes).reshape(array.shape)
-    file.create_dataset(name, data=array)
 
 
 def _write_column(group: Any, name: str, column: pd.Series) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,6 @@ from stimuli_gen.models import StagedModel, run_on_device_of
 from stimuli_gen.presets import (
     PRESETS,
     STARTS,
-    Penalty,
     Recipe,
     chosen,
     described,
@@ -65,7 +64,6 @@ def model_metamers(
     stage: Stages | Mapping[str, Stages],
     preset: str = "feather2023",
     stage_weights: Sequence[float] | None = None,
-    penalties: Sequence[Penalty] = (),
     start_images: Mapping[str, np.ndarray] | np.ndarray | None = None,
     nulls: Sequence[NullDistribution] = (),
     null_quantile: float = 1.0,
@@ -91,8 +89,6 @@ def model_metamers(
         that makes metamers easier to recognize; the others have none.
     stage_weights : sequence of float, optional
         Weights of several stages; equal by default.
-    penalties : sequence of Penalty
-        Terms added to the loss.
     start_images : ndarray or mapping of str to ndarray, optional
         First images, (3, height, width) float in [0, 1]: one for all, or by reference id; sets
         ``start="image"``.
@@ -111,7 +107,7 @@ def model_metamers(
         of the steps before ``file_rounds``.
     **overrides : object
         Fields of `stimuli_gen.presets.Recipe`, in place of the preset's: ``steps``, ``max_error``,
-        ``file_rounds`` and others.
+        ``file_rounds``, ``penalties`` and others.
 
     Returns
     -------
@@ -181,27 +177,26 @@ def model_metamers(
         "preset": preset,
         **described(recipe),
         **_settings_of(matches, drafts, recipe.finish),
-        "penalties": [asdict(penalty) for penalty in penalties],
         "nulls": [_identity(null) for null in nulls],
         "null_quantile": null_quantile,
         "suffix": suffix,
         "seed": seed,
     }
-    contexts = _Contexts(matches, references, recipe, start_images, seed, run.batch_size)
+    contexts = Contexts(matches, references, recipe, start_images, seed, run.batch_size)
     confine = contexts.confine if recipe.ball != "none" else None
     keys = contexts.keys(settings)
     made = descend(
-        metamer_objectives(matches, recipe, penalties),
+        metamer_objectives(matches, recipe),
         references.ids,
         lambda name: Start(image=contexts.start(name), context=contexts(name)),
         threshold=float("inf") if recipe.max_error is None else -recipe.max_error,
         steps=recipe.step_options(len(matches)),
-        draft=metamer_objectives(drafts, recipe, penalties) if drafts else None,
+        draft=metamer_objectives(drafts, recipe) if drafts else None,
         confine=confine,
         keys=keys,
         run=run,
     )
-    stimuli = _collect(matches, references, settings, made, stage, image_prior(recipe, penalties))
+    stimuli = _collect(matches, references, settings, made, stage, image_prior(recipe))
     judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
     judgment = judge(stimuli, references)
     if recipe.file_rounds and any(judgment.only_in_float):
@@ -317,10 +312,25 @@ def _check_straight_through(matches: Sequence[Match]) -> None:
         )
 
 
-class _Contexts:
+class Contexts:
     """Give first images, and what the objectives must know of each image, by reference id.
 
     That is the activations to the photograph, the center of the ball, and the shifts of all steps.
+
+    Parameters
+    ----------
+    matches : sequence of Match
+        Stages of networks.
+    references : StimulusSet
+        Photographs.
+    recipe : Recipe
+        How the images are made.
+    start_images : ndarray or mapping of str to ndarray, optional
+        First images, see `model_metamers`.
+    seed : int
+        Seed of the starts and shifts.
+    batch_size : int
+        Photographs a pass.
     """
 
     def __init__(
@@ -345,6 +355,23 @@ class _Contexts:
         self._anchors: dict[str, dict[str, np.ndarray]] = {}
 
     def photograph(self, reference_id: str) -> np.ndarray:
+        """Take a photograph, and check its range.
+
+        Parameters
+        ----------
+        reference_id : str
+            Its id.
+
+        Returns
+        -------
+        ndarray
+            (3, height, width) float32.
+
+        Raises
+        ------
+        InputError
+            When it leaves [0, 1] or is not finite.
+        """
         image = self._image_of(reference_id)
         if not (image.min() >= 0 and image.max() <= 1):
             raise InputError(
@@ -354,7 +381,23 @@ class _Contexts:
         return image
 
     def start(self, reference_id: str) -> np.ndarray:
-        """Make the first image, (3, height, width) in [0, 1]."""
+        """Make the first image.
+
+        Parameters
+        ----------
+        reference_id : str
+            Id of the photograph.
+
+        Returns
+        -------
+        ndarray
+            (3, height, width) float32 in [0, 1].
+
+        Raises
+        ------
+        InputError
+            When a given image has another shape or leaves [0, 1].
+        """
         photograph, recipe = self.photograph(reference_id), self._recipe
         if self._given is None:
             random = generator(self._seed, "metamer start", reference_id)
@@ -377,6 +420,16 @@ class _Contexts:
         """Hash all that makes each image's pixels before they are rounded.
 
         Settings that only name or judge the images are left out.
+
+        Parameters
+        ----------
+        settings : mapping
+            Settings of the generator.
+
+        Returns
+        -------
+        dict of str to str
+            Reference id → digest.
         """
         no_matter = ("preset", "open_choices", "suffix", "nulls", "null_quantile", "file_rounds")
         recipe = {name: value for name, value in chosen(settings).items() if name not in no_matter}
@@ -388,11 +441,36 @@ class _Contexts:
         return keys
 
     def confine(self, images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
-        """Keep images in the ball of the recipe."""
+        """Keep images in the ball of the recipe.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width).
+        context : mapping of str to Tensor
+            With the ``center`` of each ball.
+
+        Returns
+        -------
+        Tensor
+            The nearest images in the balls.
+        """
         project = BALLS[self._recipe.ball]
         return project(images, context["center"], self._recipe.radius)
 
     def __call__(self, reference_id: str) -> dict[str, np.ndarray]:
+        """Give what the objectives must know of an image.
+
+        Parameters
+        ----------
+        reference_id : str
+            Id of the photograph.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Activations to the photograph and their norms, center and shifts where they count.
+        """
         if reference_id not in self._anchors:
             self._compute_anchors(reference_id)
         context = dict(self._anchors[reference_id])

@@ -481,7 +481,7 @@ def stage_model(
     """
     if isinstance(device, str) or device.type == "cuda":
         device = resolve_device(str(device))
-    network, front = _unwrapped(network)
+    network, front = unwrapped(network)
     if stages is not None and front:
         stages = {stage: path.removeprefix(front) for stage, path in stages.items()}
     label = type(network).__name__ if name is None else name
@@ -526,10 +526,21 @@ def stage_model(
     return replace(model, once=_differentiable_once(model), assumed=tuple(assumed))
 
 
-def _unwrapped(network: nn.Module) -> tuple[nn.Module, str]:
+def unwrapped(network: nn.Module) -> tuple[nn.Module, str]:
     """Take a network out of what runs it on several devices or compiles it.
 
-    Returns the network, and what stands before the paths of its modules in the wrapper.
+    Parameters
+    ----------
+    network : torch.nn.Module
+        A network, or a `torch.nn.DataParallel`, `torch.nn.parallel.DistributedDataParallel` or
+        compiled module around it.
+
+    Returns
+    -------
+    network : torch.nn.Module
+        The network.
+    front : str
+        What stands before the paths of its modules in the wrapper.
     """
     front = ""
     while True:

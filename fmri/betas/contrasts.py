@@ -7,19 +7,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from fmri.betas.estimate import IGNORED, UNITS, event_design
+from fmri.betas.estimate import UNITS
+from fmri.betas.event_designs import DesignOptions, event_design
 from fmri.betas.joint_models import fit_jointly
 from fmri.betas.session_models import scale_to_percent
 from fmri.bold import BoldRun, check_runs
-from fmri.extraction import read_voxels
-from fmri.volumes import image_affine, open_nifti
-from neurometamer.arguments import checked
+from fmri.extraction import read_series
+from fmri.volumes import digest_image, image_affine, open_nifti
+from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
-from neurometamer.provenance import digest_file, plain_value, provenance
+from neurometamer.provenance import plain_value, provenance
 from neurometamer.resume import writes_into
 from neurometamer.store import atomic_path, write_json
 from neurometamer.summaries import short_repr
@@ -31,6 +32,8 @@ _TOKEN = re.compile(
     r"|(?P<sign>[-+*/()>]))"
 )
 _DEEPEST = 50
+_AT_A_TIME = 20_000
+"""Voxels that are fitted at once; the others wait in the type of their file."""
 STATISTICS = ("effect", "t", "z")
 """Maps of a contrast: percent signal change (or units of the image), and what it is in errors."""
 
@@ -79,6 +82,33 @@ def parse_contrast(expression: str) -> dict[str, float]:
     if not any(terms.values()):
         raise reader.error("no condition has a weight")
     return terms
+
+
+@checked
+def check_conditions(expression: str, shown: Sequence[str]) -> None:
+    """Refuse a contrast of conditions that no run shows.
+
+    Parameters
+    ----------
+    expression : str
+        See `parse_contrast`.
+    shown : sequence of str
+        Conditions of the runs.
+
+    Raises
+    ------
+    InputError
+        With those that are shown.
+
+    Examples
+    --------
+    >>> check_conditions("intact > scrambled", ["intact", "scrambled", "rest"])
+    """
+    if unknown := [name for name in parse_contrast(expression) if name not in shown]:
+        raise InputError(
+            f"contrast (--contrast) '{expression}' names {name_ids(unknown)}, which no run shows; "
+            f"there are {name_ids(shown, 10)}."
+        )
 
 
 def _added(
@@ -230,18 +260,58 @@ class ContrastMaps:
     provenance: Mapping[str, Any]
 
 
+def joint_designs(
+    runs: Sequence[BoldRun], chosen: DesignOptions
+) -> tuple[list[str], list[np.ndarray], list[np.ndarray]]:
+    """Build the designs of runs whose conditions have one coefficient each.
+
+    Parameters
+    ----------
+    runs : sequence of BoldRun
+        The runs.
+    chosen : DesignOptions
+        Options of their designs.
+
+    Returns
+    -------
+    shown : list of str
+        Conditions of all runs, in order of appearance.
+    events : list of ndarray, shape (n_volumes, n_conditions)
+        Regressors of each run; zeros for conditions that it does not show.
+    nuisance : list of ndarray, shape (n_volumes, n_nuisance)
+        Intercept, drifts and confounds of each run.
+
+    Raises
+    ------
+    InputError
+        When a design cannot be estimated.
+    """
+    designs = []
+    shown: dict[str, None] = {}
+    for run in runs:
+        events, matrix = event_design(run, per="condition", **chosen.record())
+        names = dict.fromkeys(events["trial_type"])
+        designs.append((list(names), matrix))
+        shown |= names
+    events_of_runs, nuisance = [], []
+    for own, matrix in designs:
+        is_event = matrix.columns.str.startswith("event_")
+        columns = np.zeros((len(matrix), len(shown)))
+        columns[:, [list(shown).index(name) for name in own]] = matrix.loc[:, is_event]
+        events_of_runs.append(columns)
+        nuisance.append(matrix.loc[:, ~is_event].to_numpy())
+    return list(shown), events_of_runs, nuisance
+
+
 @checked
 def estimate_contrast(
     runs: Sequence[BoldRun],
     expression: str,
     *,
     mask: np.ndarray | None = None,
-    hrf_model: str = "glover",
-    high_pass: float = 0.01,
     noise_model: str = "ar1",
     units: str = "percent",
-    ignore: Sequence[str] = IGNORED,
-    slice_time_ref: float | None = None,
+    **design: Annotated[Any, KeywordsOf("fmri.betas.event_designs:DesignOptions")],
 ) -> ContrastMaps:
     """Estimate a contrast of conditions over the runs of a subject.
 
@@ -254,12 +324,12 @@ def estimate_contrast(
         See `parse_contrast`.
     mask : ndarray of bool, shape (i, j, k), optional
         The voxels to fit; all by default.
-    hrf_model, high_pass, noise_model
+    noise_model : {"ar1", "ols"}
         See `fmri.estimate_betas`.
     units : {"percent", "raw"}
         Unit of the effect.
-    ignore, slice_time_ref
-        See `fmri.estimate_betas`.
+    **design : object
+        Fields of `fmri.DesignOptions`: hrf_model, high_pass, ignore, slice_time_ref.
 
     Returns
     -------
@@ -292,68 +362,53 @@ def estimate_contrast(
     8
     """
     weights = parse_contrast(expression)
+    chosen = DesignOptions(**design)
     if units not in UNITS[:2]:
         raise unknown_name("units of an effect", units, UNITS[:2])
     check_runs(runs)
-    designs = []
-    shown: dict[str, None] = {}
-    for run in runs:
-        events, design = event_design(
-            run,
-            hrf_model=hrf_model,
-            high_pass=high_pass,
-            ignore=ignore,
-            slice_time_ref=slice_time_ref,
-            per="condition",
-        )
-        designs.append((list(dict.fromkeys(events["trial_type"])), design))
-        shown |= dict.fromkeys(events["trial_type"])
-    if unknown := [name for name in weights if name not in shown]:
-        raise InputError(
-            f"contrast (--contrast) '{expression}' names {name_ids(unknown)}, which no run shows; "
-            f"there are {name_ids(shown, 10)}."
-        )
+    shown, events_of_runs, nuisance = joint_designs(runs, chosen)
+    check_conditions(expression, shown)
     image = open_nifti(runs[0].image)
     voxels = np.ones(image.shape[:3], dtype=bool) if mask is None else mask
-    series = [read_voxels(run.image, voxels) for run in runs]
-    usable = np.ones(series[0].shape[1], dtype=bool)
-    for own in series:
-        usable &= np.isfinite(own).all(axis=0) & (own != own[0]).any(axis=0)
-        usable &= (own.mean(axis=0) > 0) | (units == "raw")
-    if not usable.any():
+    stored = [read_series(run.image, voxels) for run in runs]
+    contrast = np.array([[weights.get(name, 0.0) for name in shown]])
+    n_voxels = int(voxels.sum())
+    maps = {name: np.full(n_voxels, np.nan) for name in STATISTICS}
+    dof = 0
+    for first in range(0, n_voxels, _AT_A_TIME):
+        slab = slice(first, first + _AT_A_TIME)
+        series = [own.scaled(slab) for own in stored]
+        usable = np.ones(series[0].shape[1], dtype=bool)
+        for own in series:
+            usable &= np.isfinite(own).all(axis=0) & (own != own[0]).any(axis=0)
+            usable &= (own.mean(axis=0) > 0) | (units == "raw")
+        if not usable.any():
+            continue
+        series = [own[:, usable] for own in series]
+        if units == "percent":
+            for run, own in zip(runs, series, strict=True):
+                scale_to_percent(run.label, own)
+        fit = fit_jointly(
+            series, events_of_runs, nuisance, contrasts=contrast, noise_model=noise_model
+        )
+        dof = fit.dof
+        maps["effect"][slab][usable] = fit.effects[0]
+        for name in ("t", "z"):
+            maps[name][slab][usable] = fit.statistic(name)[0]
+    if not dof:
         raise InputError(
             f"no voxel of {runs[0].label} varies in all runs (and has a mean above 0); check mask "
             'and images, or give units="raw" (--units raw).'
         )
-    series = [own[:, usable] for own in series]
-    events_of_runs, nuisance = [], []
-    for run, own, (names, design) in zip(runs, series, designs, strict=True):
-        if units == "percent":
-            scale_to_percent(run.label, own)
-        is_event = design.columns.str.startswith("event_")
-        columns = np.zeros((len(design), len(shown)))
-        columns[:, [list(shown).index(name) for name in names]] = design.loc[:, is_event]
-        events_of_runs.append(columns)
-        nuisance.append(design.loc[:, ~is_event].to_numpy())
-    contrast = np.array([[weights.get(name, 0.0) for name in shown]])
-    fit = fit_jointly(series, events_of_runs, nuisance, contrasts=contrast, noise_model=noise_model)
-    found = {"effect": fit.effects[0], "t": fit.statistic("t")[0], "z": fit.statistic("z")[0]}
-    maps = {}
-    for name, values in found.items():
-        maps[name] = np.full(len(usable), np.nan)
-        maps[name][usable] = values
     settings = {
         "contrast": expression,
         "weights": weights,
-        "hrf_model": hrf_model,
-        "high_pass": high_pass,
+        **chosen.record(),
         "noise_model": noise_model,
         "units": units,
-        "ignore": list(ignore),
-        "slice_time_ref": slice_time_ref,
     }
-    images = {run.label: digest_file(run.image) for run in runs}
-    record = provenance(settings, step="estimate_contrast", images=images, dof=fit.dof)
+    images = {run.label: digest_image(run.images) for run in runs}
+    record = provenance(settings, step="estimate_contrast", images=images, dof=dof)
     if any(run.simulated for run in runs):
         record["simulated"] = True
     affine = image_affine(runs[0].image, image, runs[0].affine)

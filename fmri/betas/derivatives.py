@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -12,18 +13,20 @@ import numpy as np
 import pandas as pd
 
 from fmri.betas.foreign import ID_COLUMNS, label_volumes
+from fmri.betas.images import beta_images
 from fmri.bids import file_labels
-from fmri.formats.statmaps import cut_maps, map_files, read_trials, table_of
+from fmri.formats.statmaps import chosen_in_maps, cut_maps, map_files, read_trials, table_of
 from fmri.patterns import Patterns
 from fmri.unusable import UNUSABLE, finite_voxels
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest_file, plain_value, provenance
 from neurometamer.resume import writes_into
-from neurometamer.store import atomic_path, read_json, write_json, write_table
+from neurometamer.store import read_json, write_json, write_table
 
 _MAP = "_stat-effect_desc-Singletrial_statmap"
 _TABLE = "_desc-Singletrial_trials.tsv"
+_ENDING = re.compile(r"(\.func\.gii|\.dscalar\.nii|\.nii|\.nii\.gz)$")
 _LABEL = re.compile("[A-Za-z0-9]+")
 BIDS_VERSION = "1.10.0"
 
@@ -36,8 +39,10 @@ def write_bids_betas(
     *,
     task: str = "images",
     space: str = "",
+    den: str = "",
+    like: str | os.PathLike[str] | None = None,
 ) -> list[Path]:
-    """Write betas as BIDS derivatives, one map a session.
+    """Write betas as BIDS derivatives, one map a session (and hemisphere).
 
     Parameters
     ----------
@@ -48,19 +53,25 @@ def write_bids_betas(
         ``sub-XX/[ses-YY/]func``, ``…_stat-effect_desc-Singletrial_statmap.nii.gz`` (float32, one
         volume a trial, NaN where nothing was estimated), the same with ``.json``, and
         ``…_desc-Singletrial_trials.tsv`` (row n describes volume n; ``beta_index`` counts from 0).
-    task, space : str
-        Labels of the file names; `space` may be empty.
+        Of surfaces the maps are ``…_hemi-L_…_statmap.func.gii`` and ``hemi-R``, one data array a
+        trial, of CIFTI ``…_statmap.dscalar.nii``, one row a trial.
+    task, space, den : str
+        Labels of the file names; `space` and `den` (density of a mesh, such as ``"91k"``) may be
+        empty: then the space of surfaces is that of their series.
+    like : path-like, optional
+        For betas of CIFTI: one of their series (``.dtseries.nii`` or ``.dscalar.nii``), whose
+        vertices and voxels the maps get.
 
     Returns
     -------
     list of Path
-        The maps, in order of sessions.
+        The maps, in order of sessions, left before right.
 
     Raises
     ------
     InputError
-        When a label is no BIDS label, the patterns carry no grid, or regions disagree about a
-        voxel.
+        When a label is no BIDS label, the patterns carry no grid, `like` is needed and not given,
+        or regions disagree about a voxel.
 
     Examples
     --------
@@ -81,10 +92,11 @@ def write_bids_betas(
     """
     subject = patterns.subject.removeprefix("sub-")
     sessions = list(dict.fromkeys(patterns.observations["session"]))
-    labels = [subject, task, *filter(None, [space, *sessions])]
+    space = space or str(patterns.provenance.get("grid", {}).get("space", ""))
+    labels = [subject, task, *filter(None, [space, den, *sessions])]
     if wrong := [label for label in labels if not _LABEL.fullmatch(label)]:
         raise InputError(f"{name_ids(wrong)} are no BIDS labels; use letters and digits.")
-    places, columns, grid = volume_places(patterns)
+    images = beta_images(patterns, like)
     root = Path(folder)
     description = {
         "Name": "Single-trial betas",
@@ -103,9 +115,6 @@ def write_bids_betas(
             start += f"_ses-{session}"
             target = target / f"ses-{session}"
         start += f"_task-{task}"
-        name = f"{start}_space-{space}{_MAP}" if space else f"{start}{_MAP}"
-        path = target / "func" / f"{name}.nii.gz"
-        write_map(path, patterns.values[rows][:, columns], places, grid)
         trials = patterns.observations.iloc[rows].reset_index(drop=True)
         trials.insert(0, "beta_index", np.arange(len(trials)))
         write_table(target / "func" / f"{start}{_TABLE}", trials)
@@ -115,86 +124,14 @@ def write_bids_betas(
             "Subject": patterns.subject,
             "Provenance": plain_value(dict(patterns.provenance)),
         }
-        write_json(target / "func" / f"{name}.json", sidecar)
-        maps.append(path)
+        for image in images:
+            entities = {**image.labels, "space": space, "den": den}
+            chosen = [f"_{key}-{label}" for key, label in entities.items() if label]
+            name = "".join([start, *chosen, _MAP])
+            path = target / "func" / f"{name}{image.ending}"
+            maps.append(image.write_rows(path, patterns, rows))
+            write_json(target / "func" / f"{name}.json", sidecar)
     return maps
-
-
-def volume_places(patterns: Patterns) -> tuple[np.ndarray, np.ndarray, Mapping[str, Any]]:
-    """Find where the voxels of patterns lie in a volume.
-
-    Parameters
-    ----------
-    patterns : Patterns
-        With a grid in their provenance.
-
-    Returns
-    -------
-    places : ndarray of int, shape (n_places,)
-        Positions in the volume, in Fortran order.
-    columns : ndarray of int, shape (n_places,)
-        Column of the values of each.
-    grid : mapping
-        ``shape`` and ``affine``.
-
-    Raises
-    ------
-    InputError
-        Without a grid, or when two regions disagree about a voxel.
-    """
-    grid = patterns.provenance.get("grid")
-    if grid and grid["affine"] is None:
-        raise InputError(
-            f"these patterns are of vertices ({name_ids(patterns.rois)}), not of a volume; write "
-            "them with write_patterns (fmri patterns --out)."
-        )
-    if not grid:
-        raise InputError(
-            f"these patterns ({len(patterns)} observations of {name_ids(patterns.rois)}) carry no "
-            "voxel grid; give patterns that estimate_betas made."
-        )
-    shape = tuple(int(size) for size in grid["shape"])
-    index = patterns.voxels[["i", "j", "k"]].to_numpy()
-    numbers = np.ravel_multi_index(tuple(index.T), shape, order="F")
-    places, first, back = np.unique(numbers, return_index=True, return_inverse=True)
-    if not np.array_equal(patterns.values[:, first][:, back], patterns.values):
-        raise InputError(
-            f"two of the regions {name_ids(patterns.rois)} hold different values for the same "
-            "voxel; write them to two folders."
-        )
-    return places, first, grid
-
-
-def write_map(path: Path, values: np.ndarray, places: np.ndarray, grid: Mapping[str, Any]) -> None:
-    """Write values as a 4-D image, one volume at a time: the 4-D array is never in memory.
-
-    Parameters
-    ----------
-    path : Path
-        ``.nii.gz``.
-    values : ndarray, shape (n_volumes, n_places)
-        Written as float32.
-    places : ndarray of int, shape (n_places,)
-        Positions in the volume, in Fortran order; NaN elsewhere.
-    grid : mapping
-        ``shape`` and ``affine``.
-    """
-    import nibabel
-    from nibabel.openers import ImageOpener
-
-    shape = tuple(int(size) for size in grid["shape"])
-    affine = np.asarray(grid["affine"], dtype=np.float64)
-    image = nibabel.Nifti1Image(np.zeros(shape, dtype=np.float32), affine)
-    header = image.header.copy()
-    header.set_data_shape((*shape, len(values)))
-    header["vox_offset"] = 352
-    volume = np.full(int(np.prod(shape)), np.nan, dtype="<f4")
-    with atomic_path(path) as part, ImageOpener(str(part), "wb") as file:
-        header.write_to(file)
-        file.write(b"\0" * (352 - file.tell()))
-        for row in values:
-            volume[places] = row
-            file.write(volume.tobytes())
 
 
 @checked
@@ -213,7 +150,7 @@ def read_bids_betas(
     folder : path-like
         Root of the derivatives.
     masks : mapping of str to path-like
-        ROI name to NIfTI mask on the grid of the maps.
+        ROI name to its file or definition on the grid of the maps, see `fmri.read_regions`.
     subject : str
         Label, with or without ``sub-``.
     condition_column : str
@@ -259,26 +196,27 @@ def read_bids_betas(
     root = Path(folder)
     label = subject.removeprefix("sub-")
     own = root / f"sub-{label}"
-    files = map_files(own) if own.is_dir() else []
-    if not files:
+    images = map_files(own) if own.is_dir() else []
+    if not images:
         raise InputError(
-            f"{root} has no …_stat-effect_…_statmap.nii.gz of sub-{label}; give the root of the "
+            f"{root} has no …_stat-effect_…_statmap.nii.gz of sub-{label}, nor .func.gii or "
+            ".dscalar.nii; give the root of the "
             "derivatives, and one of its subjects (subject, --subject)."
         )
     if not masks:
         raise InputError("no masks given; give masks (--masks NAME=FILE), one for each ROI.")
     tables = []
-    for file in files:
+    for files in images:
         text = [*ID_COLUMNS, condition_column, "run", "session"]
-        table = read_trials(table_of(file), file, text=text)
+        table = read_trials(table_of(files[0]), files, text=text)
         if "session" not in table.columns:
-            table = table.assign(session=file_labels(file).get("ses", ""))
+            table = table.assign(session=file_labels(files[0]).get("ses", ""))
         tables.append(table)
     trials = pd.concat(tables, ignore_index=True)
     observations, numbers = label_volumes(trials, condition_column, f"the maps of sub-{label}")
     if "presentation" in trials.columns:
         observations = observations.drop(columns="presentation")
-    maps = cut_maps(files, {name: [str(path)] for name, path in masks.items()}, label)
+    maps = cut_maps(images, {name: [str(path)] for name, path in masks.items()}, label)
     values = np.empty((len(trials), len(maps.voxels)))
     maps.read(values)
     values = values[numbers]
@@ -292,14 +230,14 @@ def read_bids_betas(
         values=values[:, keep],
         observations=joined[[*names, *[name for name in joined.columns if name not in names]]],
         voxels=maps.voxels[keep],
-        provenance=_record(files, maps.grid, unusable),
+        provenance=_record(list(itertools.chain(*images)), maps.grid, unusable),
     )
 
 
 def _record(files: list[Path], grid: Mapping[str, Any], unusable: str) -> dict[str, Any]:
     """Take the provenance that the sidecar of the first map holds, or say what was read."""
     names = [path.name for path in files]
-    sidecar = files[0].with_name(re.sub(r"\.nii(\.gz)?$", ".json", files[0].name))
+    sidecar = files[0].with_name(re.sub(_ENDING, ".json", files[0].name))
     if sidecar.is_file():
         held = read_json(sidecar)
         if isinstance(held, Mapping) and isinstance(held.get("Provenance"), Mapping):
@@ -310,4 +248,5 @@ def _record(files: list[Path], grid: Mapping[str, Any], unusable: str) -> dict[s
         maps=names,
         file_digests=[digest_file(path) for path in files],
         grid=dict(grid),
+        chosen_on_all_runs=chosen_in_maps(files),
     )

@@ -1,342 +1,34 @@
-"""Betas made elsewhere, read with the ids of their stimuli: GLMsingle, SPM, AFNI, plain images.
+"""Betas made elsewhere, read with the ids of their stimuli and cut to regions.
 
-A program is one entry of `BETA_READERS`. Ids come from what the program wrote, or from a table with
-one row a volume.
+Ids come from what the program wrote (`fmri.betas.programs`), or from a table with one row a volume.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fmri.betas.programs import BETA_READERS, BetaImages
 from fmri.bids import file_labels
-from fmri.extraction import read_voxels
 from fmri.patterns import Patterns
 from fmri.rois.regions import read_masks, voxel_table
 from fmri.tables import NO_TRIAL_TYPE
 from fmri.unusable import UNUSABLE, finite_voxels
-from fmri.volumes import check_4d, image_affine, open_nifti
+from fmri.volumes import image_affine, open_nifti
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest_file, provenance
-from neurometamer.reading import check_plain_file, reading
-from neurometamer.store import open_hdf5, read_table
+from neurometamer.reading import reading
+from neurometamer.store import read_table
 
 ID_COLUMNS = ("condition", "trial_type", "label", "stim_id", "stimulus")
 """Columns of a table of volumes that are taken for the ids, the first that is there."""
 
 _SAME_GRID = 1e-3
-_AT_A_TIME = 2**25
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class BetaImages:
-    """Volumes of betas that a program wrote.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Voxels along i, j, k; of a list of voxels one number.
-    n_volumes : int
-        Number of volumes.
-    read : callable
-        Voxels (mask) and numbers of volumes to values (n_volumes, n_voxels).
-    affine : ndarray, shape (4, 4), optional
-        Of the volumes; None where the file does not say.
-    table : pandas.DataFrame, optional
-        ``condition``, ``run`` and ``session`` of each volume where the program wrote them; ``n/a``
-        for volumes that are no betas.
-    chosen_on_all_runs : tuple of str
-        Of ``"denoised"`` and ``"shrunken"``, what the file says of itself.
-    units : str
-        Unit of the betas.
-    """
-
-    shape: tuple[int, ...]
-    n_volumes: int
-    read: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    affine: np.ndarray | None = None
-    table: pd.DataFrame | None = None
-    chosen_on_all_runs: tuple[str, ...] = field(default=())
-    units: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BetaReader:
-    """How the betas of a program are known and opened.
-
-    Parameters
-    ----------
-    recognizes : callable
-        Path to whether it is this program's.
-    open : callable
-        Path to `BetaImages`.
-    help : str
-        What it reads.
-    """
-
-    recognizes: Callable[[Path], bool]
-    open: Callable[[Path], BetaImages]
-    help: str
-
-
-# ---------------------------------------------------------------------------------------- GLMsingle
-
-
-def _is_glmsingle(path: Path) -> bool:
-    if not path.name.startswith("TYPE"):
-        return False
-    return path.suffix in (".h5", ".hdf5", ".npy")
-
-
-def _open_glmsingle(path: Path) -> BetaImages:
-    if path.suffix == ".npy":
-        raise InputError(
-            f"{path} holds pickled Python objects, which can run any code when they are loaded and "
-            "are not read here; let GLMsingle write HDF5 (wanthdf5 = 1), or save its 'betasmd' as "
-            "a NIfTI image."
-        )
-    with open_hdf5(path) as file:
-        if "betasmd" not in file:
-            raise InputError(
-                f"{path} has no 'betasmd' but {name_ids(file)}; give TYPEB_…, TYPEC_… or "
-                "TYPED_….hdf5 of GLMsingle."
-            )
-        shape = tuple(int(size) for size in file["betasmd"].shape)
-        chosen = []
-        if "pcnum" in file and np.any(np.asarray(file["pcnum"]) > 0):
-            chosen.append("denoised")
-        if "FRACvalue" in file:
-            chosen.append("shrunken")
-    if len(shape) not in (2, 4):
-        raise InputError(
-            f"{path}: 'betasmd' has the shape {shape}; (i, j, k, trials) or (voxels, trials) is "
-            "expected."
-        )
-    space = shape[:-1]
-    if len(space) == 3 and space[1:] == (1, 1):
-        space = space[:1]
-    return BetaImages(
-        shape=space,
-        n_volumes=shape[-1],
-        read=partial(_read_glmsingle, path),
-        chosen_on_all_runs=tuple(chosen),
-        units="percent",
-    )
-
-
-def _read_glmsingle(path: Path, mask: np.ndarray, volumes: np.ndarray) -> np.ndarray:
-    """Read in slabs along the first axis, so that the whole file is never in memory."""
-    values = np.empty((len(volumes), int(mask.sum())), dtype=np.float64)
-    done = 0
-    with open_hdf5(path) as file:
-        betas = file["betasmd"]
-        per_row = max(1, betas.size // max(1, betas.shape[0]))
-        step = max(1, _AT_A_TIME // per_row)
-        for first in range(0, betas.shape[0], step):
-            part = mask[first : first + step]
-            count = int(part.sum())
-            if count:
-                rows = np.asarray(betas[first : first + step], dtype=np.float64)
-                flat = rows.reshape(-1, betas.shape[-1])
-                chosen = flat[part.ravel()]
-                values[:, done : done + count] = chosen[:, volumes].T
-            done += count
-    return values
-
-
-# ---------------------------------------------------------------------------------------------- SPM
-
-_SPM_NAME = re.compile(r"Sn\((\d+)\) (.+)\*bf\(1\)")
-_SPM_MODULATOR = re.compile(r".+x.+\^\d+")
-
-
-def _is_spm(path: Path) -> bool:
-    design = path / "SPM.mat"
-    if not design.is_file():
-        return False
-    images = path.glob("beta_*.nii")
-    return any(images)
-
-
-def _open_spm(path: Path) -> BetaImages:
-    from scipy.io import loadmat
-
-    with reading(path / "SPM.mat", "an SPM.mat") as file:
-        with file.open("rb") as stream:
-            is_hdf5 = b"MATLAB 7.3" in stream.read(128)
-        if is_hdf5:
-            raise InputError(
-                f"{file} is saved as MATLAB 7.3; save it again in MATLAB: save('SPM.mat', 'SPM', "
-                "'-v7')."
-            )
-        design = loadmat(file, struct_as_record=False, squeeze_me=True)["SPM"].xX
-        names = [str(name) for name in np.atleast_1d(design.name)]
-    files = sorted(path.glob("beta_*.nii"))
-    numbers = [int(re.sub(r"\D", "", image.stem)) for image in files]
-    if numbers != list(range(1, len(names) + 1)):
-        raise InputError(
-            f"{path} has {len(files)} files beta_….nii for the {len(names)} columns of SPM.mat; "
-            "copy all of them."
-        )
-    rows = []
-    for name in names:
-        match = _SPM_NAME.fullmatch(name)
-        if match is None or _SPM_MODULATOR.fullmatch(match[2]):
-            rows.append((NO_TRIAL_TYPE, ""))
-        else:
-            rows.append((match[2], match[1]))
-    table = pd.DataFrame(rows, columns=["condition", "run"]).assign(session="")
-    first = open_nifti(files[0])
-    return BetaImages(
-        shape=tuple(int(size) for size in first.shape[:3]),
-        n_volumes=len(files),
-        read=partial(_read_spm, files),
-        affine=image_affine(files[0], first),
-        table=table,
-        units="raw",
-    )
-
-
-def _read_spm(files: Sequence[Path], mask: np.ndarray, volumes: np.ndarray) -> np.ndarray:
-    values = np.empty((len(volumes), int(mask.sum())))
-    for row, number in enumerate(volumes):
-        image = open_nifti(files[number])
-        if image.shape[:3] != mask.shape:
-            raise InputError(
-                f"{files[number]} has the grid {image.shape[:3]}, others {mask.shape}; estimate "
-                "the model again."
-            )
-        with reading(files[number], "a NIfTI image"):
-            volume = np.asarray(image.dataobj)
-        values[row] = volume.reshape(mask.shape)[mask]
-    return values
-
-
-# --------------------------------------------------------------------------------------------- AFNI
-
-_AFNI_LABELS = re.compile(
-    rb"atr_name=\"BRICK_LABS\"[^>]*>\s*\"(.*?)\"\s*</AFNI_atr>", flags=re.DOTALL
-)
-_AFNI_TRIAL = re.compile(r"(.+?)#(\d+)(?:_Coef)?")
-
-
-def _is_afni(path: Path) -> bool:
-    endings = (".HEAD", ".BRIK", ".BRIK.gz")
-    return path.name.endswith(endings)
-
-
-def _open_afni(path: Path) -> BetaImages:
-    import nibabel
-
-    base = re.sub(r"\.(HEAD|BRIK|BRIK\.gz)$", "", str(path))
-    head = check_plain_file(f"{base}.HEAD")
-    with reading(head, "an AFNI dataset"):
-        image: Any = nibabel.load(head)
-        labels = list(image.header.get_volume_labels())
-        shape = tuple(int(size) for size in image.shape)
-        affine = np.asarray(image.affine, dtype=np.float64)
-    n_volumes = shape[3] if len(shape) > 3 else 1
-    return BetaImages(
-        shape=shape[:3],
-        n_volumes=n_volumes,
-        read=partial(_read_afni, head),
-        affine=affine,
-        table=_table_of_labels(labels, n_volumes),
-        units="raw",
-    )
-
-
-def _read_afni(head: Path, mask: np.ndarray, volumes: np.ndarray) -> np.ndarray:
-    import nibabel
-
-    values = np.empty((len(volumes), int(mask.sum())))
-    with reading(head, "an AFNI dataset"):
-        image: Any = nibabel.load(head)
-        for row, number in enumerate(volumes):
-            volume = np.asarray(image.dataobj[..., number])
-            values[row] = volume[mask]
-    return values
-
-
-def _table_of_labels(labels: Sequence[str], n_volumes: int) -> pd.DataFrame | None:
-    """Take conditions from labels such as ``cat#0_Coef``; statistics and baselines are no betas."""
-    if len(labels) != n_volumes:
-        return None
-    has_coefficients = any(label.endswith("_Coef") for label in labels)
-    names = []
-    for label in labels:
-        match = _AFNI_TRIAL.fullmatch(label)
-        is_baseline = label.startswith(("Run#", "Full_"))
-        if match is None or is_baseline or (has_coefficients and not label.endswith("_Coef")):
-            names.append(NO_TRIAL_TYPE)
-        else:
-            names.append(match[1])
-    if set(names) == {NO_TRIAL_TYPE}:
-        return None
-    return pd.DataFrame({"condition": names, "run": "", "session": ""})
-
-
-# ------------------------------------------------------------------------------------- plain images
-
-
-def _is_image(path: Path) -> bool:
-    endings = (".nii", ".nii.gz")
-    return path.name.endswith(endings)
-
-
-def _open_image(path: Path) -> BetaImages:
-    image = open_nifti(path)
-    shape = check_4d(path, image)
-    labels: list[str] = []
-    for extension in image.header.extensions:
-        if extension.get_code() != 4:  # AFNI's
-            continue
-        content = extension.get_content()
-        raw = content if isinstance(content, bytes) else str(content).encode()
-        if match := _AFNI_LABELS.search(raw):
-            labels = match[1].decode("utf-8", "replace").split("~")
-    return BetaImages(
-        shape=shape[:3],
-        n_volumes=shape[3],
-        read=lambda mask, volumes: read_voxels(path, mask)[volumes],
-        affine=image_affine(path, image),
-        table=_table_of_labels(labels, shape[3]),
-    )
-
-
-BETA_READERS: dict[str, BetaReader] = {
-    "glmsingle": BetaReader(
-        recognizes=_is_glmsingle,
-        open=_open_glmsingle,
-        help="TYPE….hdf5 of GLMsingle, with a table of volumes and the grid of its data",
-    ),
-    "spm": BetaReader(
-        recognizes=_is_spm, open=_open_spm, help="a folder with SPM.mat and beta_….nii"
-    ),
-    "afni": BetaReader(
-        recognizes=_is_afni,
-        open=_open_afni,
-        help="HEAD/BRIK with labels of sub-bricks such as cat#0_Coef",
-    ),
-    "image": BetaReader(
-        recognizes=_is_image,
-        open=_open_image,
-        help="a 4-D NIfTI image, with AFNI's labels of sub-bricks or a table of volumes",
-    ),
-}
-"""Program to how its betas are read, in the order in which a path is tried."""
-
-
-# ----------------------------------------------------------------------------------------- patterns
 
 
 @checked
@@ -375,7 +67,10 @@ def read_beta_images(
     Returns
     -------
     Patterns
-        One observation a volume with an id.
+        One observation a volume with an id. Of GLMsingle's files the table of voxels has
+        ``hrf_index`` (HRFindex) and ``fraction`` (FRACvalue) where the file has them, and the
+        provenance says how many voxels have which shape, the number of noise regressors (pcnum)
+        and the quartiles of the fractions.
 
     Raises
     ------
@@ -426,6 +121,12 @@ def read_beta_images(
     values[:, inside[union]] = images.read(wanted, numbers)
     values = values[:, position]
     keep = finite_voxels(file.name, values, voxels, unusable)
+    chosen = voxels[keep]
+    index = tuple(chosen[["i", "j", "k"]].to_numpy().T)
+    for column, of_voxels in images.maps.items():
+        volume = np.full(placed.shape, np.nan)
+        volume[placed] = of_voxels.ravel()
+        chosen = chosen.assign(**{column: volume[index]})
     record = provenance(
         {"units": images.units or "unknown", "unusable": unusable},
         step="read_beta_images",
@@ -434,10 +135,11 @@ def read_beta_images(
         file_digest=digest_file(file) if file.is_file() else None,
         grid={"shape": list(placed.shape), "affine": affine.tolist()},
     )
-    if images.chosen_on_all_runs:
-        record["chosen_on_all_runs"] = list(images.chosen_on_all_runs)
     return Patterns(
-        values=values[:, keep], observations=observations, voxels=voxels[keep], provenance=record
+        values=values[:, keep],
+        observations=observations,
+        voxels=chosen,
+        provenance={**record, **images.record(chosen)},
     )
 
 

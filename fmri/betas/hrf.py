@@ -192,11 +192,6 @@ def event_regressors(
     ndarray, shape (n_volumes, n_events)
         Regressors.
 
-    Notes
-    -----
-    The response to a box is the running sum of the kernel at its begin minus that at its end, so
-    all events are looked up in one running sum instead of being convolved one by one.
-
     Examples
     --------
     >>> regressors = event_regressors(
@@ -205,38 +200,66 @@ def event_regressors(
     >>> regressors.shape, int(regressors[:, 0].argmax())
     ((30, 2), 5)
     """
+    kernel = shape.kernel(float(np.diff(times).min()))
+    return box_responses(times, onsets, durations, kernel)
+
+
+def box_responses(
+    times: np.ndarray, onsets: np.ndarray, durations: np.ndarray, kernel: np.ndarray
+) -> np.ndarray:
+    """Build the responses to boxes, equal to what nilearn's ``compute_regressor`` convolves.
+
+    Parameters
+    ----------
+    times : ndarray, shape (n_volumes,)
+        Times of the volumes, s, evenly spaced.
+    onsets, durations : ndarray, shape (n_events,)
+        Seconds; a duration of 0 is an impulse of one step.
+    kernel : ndarray, shape (n_steps,)
+        Hemodynamic response, `OVERSAMPLING` steps a repetition time.
+
+    Returns
+    -------
+    ndarray, shape (n_volumes, n_events)
+        One response an event.
+
+    Notes
+    -----
+    The response to a box is the running sum of the kernel at its begin minus that at its end, so
+    all events are looked up in one running sum instead of being convolved one by one.
+
+    Examples
+    --------
+    >>> impulse = np.zeros(3)
+    >>> box_responses(np.arange(3) * 1.0, impulse[:1], impulse[:1] + 1, np.eye(50)[0]).ravel()
+    array([1., 0., 0.])
+    """
     n_volumes = len(times)
-    t_r = float(np.diff(times).min())
-    earliest = float(onsets.min() - times[0])
-    first = times[0] + min(-24.0, earliest)
+    earliest = float(onsets.min()) - times[0]
+    begin = times.min() + min(-24.0, earliest)
     # nilearn's grid: it ends one repetition time, or a little more, after the last volume
-    last = times[-1] * (1 + 1.0 / (n_volumes - 1))
-    rate = (n_volumes - 1) / (times[-1] - times[0])
-    n_fine = rate * (last - first) * OVERSAMPLING
-    n_steps = int(np.rint(n_fine + 1))
-    final = n_steps - 1
-    grid = np.linspace(first, last, n_steps)
-    begins = np.searchsorted(grid, onsets)
-    begins = np.minimum(begins, final)
-    ends = np.searchsorted(grid, onsets + durations)
-    ends = np.minimum(ends, final)
-    is_impulse = (ends == begins) & (ends < final)
-    ends += is_impulse
-    kernel = shape.kernel(t_r)
+    end = times.max() * (1 + 1 / (n_volumes - 1))
+    a_second = (n_volumes - 1) / (times.max() - times.min())
+    n_steps = a_second * (end - begin) * OVERSAMPLING + 1
+    grid = np.linspace(begin, end, int(np.rint(n_steps)))
+    last = len(grid) - 1
+    starts = np.searchsorted(grid, onsets)
+    starts = np.minimum(starts, last)
+    stops = np.searchsorted(grid, onsets + durations)
+    stops = np.minimum(stops, last)
+    stops += (stops == starts) & (stops < last)  # impulses last one step
     # nothing before a begin, the whole sum long after it
-    running = np.cumsum(kernel)
-    running = np.concatenate([[0.0], running])
+    sums = np.concatenate([[0.0], np.cumsum(kernel)])
+    after = np.searchsorted(grid, times)
+    after = np.clip(after, 1, last)
+    before = after - 1
+    values = []
+    for places in (before, after):
+        here = places[:, None] + 1
+        since_start = np.clip(here - starts, 0, len(kernel))
+        since_stop = np.clip(here - stops, 0, len(kernel))
+        values.append(sums[since_start] - sums[since_stop])
     # linear interpolation between steps, as nilearn resamples to the volumes
-    right = np.searchsorted(grid, times)
-    right = np.clip(right, 1, final)
-    left = right - 1
-    step_s = grid[right] - grid[left]
-    share = (times - grid[left]) / step_s
-    regressors = np.zeros((n_volumes, len(onsets)))
-    for steps, weight in ((left, 1 - share), (right, share)):
-        column = steps[:, None]
-        since_begin = np.clip(column - begins + 1, 0, len(kernel))
-        since_end = np.clip(column - ends + 1, 0, len(kernel))
-        response = running[since_begin] - running[since_end]
-        regressors += weight[:, None] * response
-    return regressors
+    share = (times - grid[before]) / (grid[after] - grid[before])
+    rise = values[1] - values[0]
+    return values[0] + share[:, None] * rise

@@ -1,8 +1,9 @@
 """Betas of single trials as BIDS statistical maps, as LAION-fMRI publishes them.
 
-``…_stat-effect_…_statmap.nii.gz`` is 4-D with a volume a trial; ``…_trials.tsv`` beside it has one
-row a volume (LAION-fMRI: ``session``, ``run``, ``beta_index`` from 0, and ``label``, the file name
-of the image). A table belongs to the map whose name holds all of its labels.
+``…_stat-effect_…_statmap.nii.gz`` is 4-D with a volume a trial (of surfaces ``.func.gii``, one file
+a hemisphere, of CIFTI ``.dscalar.nii``); ``…_trials.tsv`` beside it has one row a volume
+(LAION-fMRI: ``session``, ``run``, ``beta_index`` from 0, and ``label``, the file name of the
+image). A table belongs to the map whose name holds all of its labels.
 """
 
 from __future__ import annotations
@@ -16,20 +17,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fmri.betas.single_trials import chosen_on_all_runs
 from fmri.bids import file_labels
-from fmri.extraction import read_voxels
 from fmri.formats.contents import Contents, Request, chosen_sessions, only_subject
-from fmri.grids import check_same_grid
-from fmri.rois.regions import read_masks, voxel_table
+from fmri.grids import check_grid
+from fmri.rois.regions import grid_of, read_masks, voxel_table
+from fmri.series import open_series, pair_hemispheres, read_places
+from fmri.surfaces import partner_name
 from fmri.tables import PICTURES
-from fmri.volumes import check_4d, image_affine, open_nifti
 from neurometamer.errors import InputError, duplicates, name_ids
-from neurometamer.store import read_table
+from neurometamer.store import read_json, read_table
 
 IDS = ("label", "condition")
 """Columns of the stimulus ids where none is named: the first that a table has."""
 
-_MAP = "_statmap.nii"
+_MAPS = tuple(f"_statmap{ending}" for ending in (".nii", ".nii.gz", ".func.gii", ".dscalar.nii"))
+CHOSEN = {"SingletrialBetas": ("denoised", "shrunken")}
+"""Label ``desc`` → what was chosen on all runs of a session: LAION-fMRI's are GLMsingle's betas,
+with noise regressors and ridge fractions."""
+
 _TABLE = "_trials.tsv"
 
 
@@ -39,19 +45,19 @@ class Maps:
 
     Parameters
     ----------
-    files : tuple of Path
-        The maps.
+    images : tuple of tuple of Path
+        The maps: one file, or those of the two hemispheres.
     voxels : pandas.DataFrame
         As of `fmri.Patterns`.
-    union : ndarray of bool, shape (i, j, k)
+    union : ndarray of bool, shape (i, j, k) or (n_places,)
         Voxels in any region.
     positions : ndarray of int, shape (n_rows,)
         Position of each row of `voxels` among those of `union`.
     grid : mapping
-        ``shape`` and ``affine``.
+        See `fmri.grids.Grid.record`.
     """
 
-    files: tuple[Path, ...]
+    images: tuple[tuple[Path, ...], ...]
     voxels: pd.DataFrame
     union: np.ndarray
     positions: np.ndarray
@@ -68,22 +74,24 @@ class Maps:
             Called as ``progress(done, total)`` after each map.
         """
         first = 0
-        for done, file in enumerate(self.files, start=1):
-            of_union = read_voxels(file, self.union)
+        for done, files in enumerate(self.images, start=1):
+            of_union = read_places(files, self.union)
             last = first + len(of_union)
             values[first:last] = of_union[:, self.positions]
             first = last
             if progress is not None:
-                progress(done, len(self.files))
+                progress(done, len(self.images))
 
 
-def cut_maps(files: Sequence[Path], masks: Mapping[str, Sequence[str]], subject: str) -> Maps:
+def cut_maps(
+    images: Sequence[tuple[Path, ...]], masks: Mapping[str, Sequence[str]], subject: str
+) -> Maps:
     """Find the voxels of regions in maps of one subject; no map is read.
 
     Parameters
     ----------
-    files : sequence of Path
-        At least one map.
+    images : sequence of tuple of Path
+        At least one map: its file, or those of its hemispheres.
     masks : mapping of str to sequence of str
         Region to the masks that it joins.
     subject : str
@@ -92,7 +100,7 @@ def cut_maps(files: Sequence[Path], masks: Mapping[str, Sequence[str]], subject:
     Returns
     -------
     Maps
-        In the order of `files`.
+        In the order of `images`.
 
     Raises
     ------
@@ -104,21 +112,21 @@ def cut_maps(files: Sequence[Path], masks: Mapping[str, Sequence[str]], subject:
         for part in parts:
             label = name if part == parts[0] else f"{name} ({part})"
             named[label] = part
-    for file in files:
-        check_same_grid(file, files[0])
-    read = iter(read_masks(named, files[0]).values())
+    grids = [grid_of(files) for files in images]
+    for grid in grids:
+        check_grid(grid, grids[0])
+    read = iter(read_masks(named, images[0]).values())
     regions = {}
     for name, parts in masks.items():
         own = list(itertools.islice(read, len(parts)))
         regions[name] = np.logical_or.reduce(own)
-    voxels, union, positions = voxel_table(regions, subject)
-    affine = image_affine(files[0], open_nifti(files[0]))
+    voxels, union, positions = voxel_table(regions, subject, grids[0])
     return Maps(
-        files=tuple(files),
+        images=tuple(images),
         voxels=voxels,
         union=union,
         positions=positions,
-        grid={"shape": list(union.shape), "affine": affine.tolist()},
+        grid=grids[0].record(),
     )
 
 
@@ -135,10 +143,10 @@ def missing(path: Path) -> str:
     str
         Empty when nothing does.
     """
-    files = map_files(path)
-    if not files:
+    images = map_files(path)
+    if not images:
         return "there is no …_stat-effect_…_statmap.nii.gz"
-    for file in files:
+    for file, *_ in images:
         if not _tables_of(file):
             return f"there is no …_trials.tsv for {file.name}"
     return ""
@@ -164,49 +172,50 @@ def open_maps(path: Path, request: Request) -> Contents:
     InputError
         When maps and tables disagree, or no mask is given.
     """
-    found = map_files(path)
-    subjects = list(dict.fromkeys(file_labels(file).get("sub", "") for file in found))
-    subject = only_subject(subjects, request.subject, path)
-    files: dict[str, Path] = {}
-    for file in found:
-        labels = file_labels(file)
-        if labels.get("sub", "") == subject:
-            label = labels.get("ses", "")
-            if label in files:
-                raise InputError(
-                    f"{path} holds several maps of session '{label}': {files[label].name} and "
-                    f"{file.name}; give the path of one."
-                )
-            files[label] = file
-    sessions = chosen_sessions(list(files), request.sessions, path)
+    images = map_files(path)
+    subjects = [file_labels(files[0]).get("sub", "") for files in images]
+    subject = only_subject(list(dict.fromkeys(subjects)), request.subject, path)
+    by_session: dict[str, tuple[Path, ...]] = {}
+    for name, files in zip(subjects, images, strict=True):
+        label = file_labels(files[0]).get("ses", "")
+        if name == subject and label in by_session:
+            raise InputError(
+                f"{path} holds several maps of session '{label}': {by_session[label][0].name} and "
+                f"{files[0].name}; give the path of one."
+            )
+        if name == subject:
+            by_session[label] = files
+    sessions = chosen_sessions(list(by_session), request.sessions, path)
     if not request.rois:
         raise InputError(
             f"{path} says nothing of regions; give masks on the grid of the maps: rois "
             "(--rois NAME=FILE)."
         )
-    chosen = [files[session] for session in sessions]
+    chosen = [by_session[session] for session in sessions]
     given = list(itertools.chain(*request.rois.values()))
     if again := duplicates(given):
         raise InputError(f"masks given more than once: {name_ids(again)}; give each once.")
     maps = cut_maps(chosen, request.rois, subject)
     tables = []
-    for session, file in zip(sessions, chosen, strict=True):
-        tables.append(_observations(file, session, request.ids))
+    for session, files in zip(sessions, chosen, strict=True):
+        tables.append(_observations(files, session, request.ids))
+    every = list(itertools.chain(*chosen))
     return Contents(
         observations=pd.concat(tables, ignore_index=True),
         voxels=maps.voxels,
         read=maps.read,
-        n_bytes=sum(file.stat().st_size for file in chosen),
+        n_bytes=sum(file.stat().st_size for file in every),
         dtype=np.dtype(np.float32),
         record={
-            "files": [file.name for file in chosen],
+            "files": [file.name for file in every],
             "ids": request.ids,
             "grid": dict(maps.grid),
+            "chosen_on_all_runs": chosen_in_maps(every),
         },
     )
 
 
-def map_files(path: Path) -> list[Path]:
+def map_files(path: Path) -> list[tuple[Path, ...]]:
     """Find the maps of effects.
 
     Parameters
@@ -216,19 +225,54 @@ def map_files(path: Path) -> list[Path]:
 
     Returns
     -------
-    list of Path
-        In order of their paths; of a folder, all below it.
+    list of tuple of Path
+        One a map, in order of their paths: its file, or those of the two hemispheres; of a folder,
+        all below it.
     """
-    candidates = [path]
+    candidates = [path, *filter(None, [partner_name(path)])]
     if path.is_dir():
         candidates = sorted(path.rglob("*_stat-effect_*"))
     files = []
     for file in candidates:
         labels = file_labels(file)
-        is_map = _MAP in file.name and file.is_file()
+        is_map = file.name.endswith(_MAPS) and file.is_file()
         if is_map and labels.get("stat") == "effect":
             files.append(file)
-    return files
+    images = []
+    for pair in pair_hemispheres(files):
+        images.append(tuple(sorted(pair)))
+    return images
+
+
+def chosen_in_maps(files: Sequence[Path]) -> list[str]:
+    """Say what was chosen on all runs together in the making of maps.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        The maps.
+
+    Returns
+    -------
+    list of str
+        What their sidecars say where they hold a provenance, else what `CHOSEN` says of their label
+        ``desc``.
+
+    Examples
+    --------
+    >>> chosen_in_maps([Path("sub-01_stat-effect_desc-SingletrialBetas_statmap.nii.gz")])
+    ['denoised', 'shrunken']
+    """
+    words: set[str] = set()
+    for file in files:
+        ending = next(ending for ending in _MAPS if file.name.endswith(ending))
+        sidecar = file.with_name(f"{file.name.removesuffix(ending)}_statmap.json")
+        held = read_json(sidecar) if sidecar.is_file() else {}
+        if isinstance(held, Mapping) and "Provenance" in held:
+            words |= set(chosen_on_all_runs(held["Provenance"]))
+        else:
+            words |= set(CHOSEN.get(file_labels(file).get("desc", ""), ()))
+    return sorted(words)
 
 
 def _tables_of(file: Path) -> list[Path]:
@@ -271,7 +315,7 @@ def table_of(file: Path) -> Path:
 
 
 def read_trials(
-    path: Path, file: Path, *, required: Sequence[str] = (), text: Sequence[str] = ()
+    path: Path, images: Sequence[Path], *, required: Sequence[str] = (), text: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Read a table of trials, and check that it is that of a map.
 
@@ -279,8 +323,8 @@ def read_trials(
     ----------
     path : Path
         The table.
-    file : Path
-        The map.
+    images : sequence of Path
+        The map: its file, or those of its hemispheres.
     required, text : sequence of str
         See `neurometamer.store.read_table`; what is required is text.
 
@@ -295,11 +339,11 @@ def read_trials(
         When columns are missing, or rows are not the volumes of the map in their order.
     """
     table = read_table(path, required=required, text=[*required, *text], once=required)
-    n_volumes = check_4d(file, open_nifti(file))[3]
+    n_volumes = open_series(images).n_volumes
     if len(table) != n_volumes:
         raise InputError(
-            f"{path} has {len(table)} rows, but {file.name} has {n_volumes} volumes; fetch both "
-            "again."
+            f"{path} has {len(table)} rows, but {images[0].name} has {n_volumes} volumes; fetch "
+            "both again."
         )
     if "beta_index" in table and table["beta_index"].tolist() != list(range(n_volumes)):
         raise InputError(
@@ -308,13 +352,13 @@ def read_trials(
     return table
 
 
-def _observations(file: Path, session: str, ids: str) -> pd.DataFrame:
+def _observations(files: Sequence[Path], session: str, ids: str) -> pd.DataFrame:
     """Read the images, runs and session of the volumes of one map."""
-    path = table_of(file)
+    path = table_of(files[0])
     if not ids:
         present = read_table(path, required=["run"]).columns
         ids = next((name for name in IDS if name in present), IDS[0])
-    table = read_trials(path, file, required=[ids, "run"])
+    table = read_trials(path, files, required=[ids, "run"])
     if table[[ids, "run"]].isna().any(axis=None):
         raise InputError(f"{path}: rows without {ids} or run; fill them.")
     conditions = []

@@ -43,6 +43,10 @@ COORDINATES = ("voxel_x", "voxel_y", "voxel_z")
 CEILINGS = ("nc_singletrial", "nc_testset")
 """Columns of voxels that are kept: noise ceilings, in %."""
 
+CHOSEN = ("denoised", "shrunken")
+"""What was chosen on all runs in the making of these betas: components of an independent component
+analysis to remove, and the ridge fraction of each voxel (Hebart et al., 2023)."""
+
 KEPT = ("trial_type", "concept")
 """Columns of trials that are kept."""
 
@@ -83,7 +87,7 @@ def open_table(path: Path, request: Request) -> Contents:
     path : Path
         Folder, or the file of responses.
     request : Request
-        Regions are columns of the voxel metadata; all columns of 0 and 1 by default.
+        Regions are columns of the voxel metadata; by default all columns of 0 and 1 that hold both.
 
     Returns
     -------
@@ -108,7 +112,8 @@ def open_table(path: Path, request: Request) -> Contents:
         if name in NO_REGIONS or not present <= {0, 1}:
             continue
         members[str(name)] = np.flatnonzero(table[name] == 1)
-        if not request.rois and 1 in present:
+        # a column of one value, as of an id, is a region only where it is asked for
+        if not request.rois and present == {0, 1}:
             wanted[str(name)] = (str(name),)
     if not wanted:
         raise InputError(f"{about} has no column of 0 and 1 that could be a region.")
@@ -140,7 +145,11 @@ def open_table(path: Path, request: Request) -> Contents:
         read=partial(_read, file, where, columns, lines),
         n_bytes=n_bytes,
         dtype=np.dtype(np.float64 if itemsize > 4 else np.float32),
-        record={"files": [file.name, about.name], "ids": request.ids or IDS},
+        record={
+            "files": [file.name, about.name],
+            "ids": request.ids or IDS,
+            "chosen_on_all_runs": list(CHOSEN),
+        },
     )
 
 

@@ -38,6 +38,8 @@ CALLS = {"sphere": (4, 4), "wang15": (1, 1), "benson14": (1, 1)}
 """Name of a region that is no file → fewest and most arguments."""
 
 _DEEPEST = 50
+_MOST_SHOWN = 200
+"""Characters of an expression that messages repeat."""
 _MOST_TOKENS = 400
 _TOKEN = re.compile(
     r"\s*(?:(?P<quoted>\"[^\"]*\"|'[^']*')|(?P<sign>>=|<=|[<>(),]|[-+&](?=[\s(]|$))|"
@@ -188,6 +190,31 @@ def sources_of(tree: Node) -> Iterator[Source]:
         yield from sources_of(tree.right)
 
 
+def plain_sources(tree: Node) -> Iterator[Source]:
+    """Go over the sources that are regions themselves, not maps with a threshold.
+
+    Parameters
+    ----------
+    tree : Node
+        From `parse_region`.
+
+    Yields
+    ------
+    Source
+        From left to right.
+
+    Examples
+    --------
+    >>> [source.text for source in plain_sources(parse_region("LO1 + (p.nii > 0.5)"))]
+    ['LO1']
+    """
+    if isinstance(tree, Source):
+        yield tree
+    elif isinstance(tree, Operation):
+        yield from plain_sources(tree.left)
+        yield from plain_sources(tree.right)
+
+
 def region_text(tree: Node) -> str:
     """Write a tree as text, with the names of files without their folders.
 
@@ -231,6 +258,7 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
         self.end = self.count = 0
         self.kind = self.value = ""
         self.position = 0
@@ -261,7 +289,7 @@ class _Parser:
         """Build the error that points at the next token."""
         rest = self.text[self.position : self.position + 30]
         where = f"at character {self.position + 1}, '{rest}'" if rest else "at its end"
-        return InputError(f"{self.text}: {where}: {what}.")
+        return InputError(f"{self.shown}: {where}: {what}.")
 
     def _sum(self, depth: int) -> Node:
         """Parse unions and differences."""
@@ -296,7 +324,7 @@ class _Parser:
         if self.value == "(":
             name = source.text
             if name not in CALLS:
-                where = f"kind of region at character {source.position + 1} of '{self.text}':"
+                where = f"kind of region at character {source.position + 1} of '{self.shown}':"
                 raise unknown_name(where, name, CALLS)
             arguments: list[str] = []
             while not arguments or (self.kind == "sign" and self.value == ","):

@@ -6,7 +6,9 @@ import dataclasses
 import difflib
 import errno
 import inspect
+import itertools
 import os
+import re
 import signal
 import sys
 import time
@@ -45,6 +47,9 @@ COMMANDS = {
     "stimuli null": "neurometamer.commands.metamers:stimuli_null",
     "stimuli control": "neurometamer.commands.stimuli:stimuli_control",
     "stimuli metamer": "neurometamer.commands.metamers:stimuli_metamer",
+    "stimuli controversial": "neurometamer.commands.disagreement:stimuli_controversial",
+    "stimuli divergent": "neurometamer.commands.disagreement:stimuli_divergent",
+    "stimuli eigendistortion": "neurometamer.commands.disagreement:stimuli_eigendistortion",
     "models list": "neurometamer.commands.networks:models_list",
     "models show": "neurometamer.commands.networks:models_show",
     "models fetch": "neurometamer.commands.networks:models_fetch",
@@ -70,7 +75,7 @@ COMMANDS = {
 """Words of a command to the function that it calls, in the order of the help."""
 
 GROUPS = {
-    "stimuli": "Make adversarial images and metamers.",
+    "stimuli": "Make adversarial images, metamers, and images on which networks disagree.",
     "models": "The networks known by name.",
     "fmri": "BOLD files in, patterns out.",
     "behavior": "Recognition experiments with people and networks.",
@@ -96,8 +101,16 @@ def main() -> None:
     SystemExit
         With the exit code.
     """
-    # What the readers find odd is for people: one line, without the place in our code.
-    warnings.formatwarning = lambda message, *_, **__: f"note: {' '.join(str(message).split())}\n"
+    told: set[str] = set()
+
+    def once_in_a_line(message: object, *_: object, **__: object) -> str:
+        note = f"note: {' '.join(str(message).split())}\n"
+        is_new = note not in told
+        told.add(note)
+        return note if is_new else ""
+
+    # Warnings are for people: one line, once, without the place in our code.
+    warnings.formatwarning = once_in_a_line
     # Threads that spin while they wait are a few percent faster alone and many times slower beside
     # another program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -117,9 +130,9 @@ def main() -> None:
         )
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        failed = f"{error.strerror or error}{where}; mend that"
+        failed = f"{error.strerror or error}{where}; correct that"
         if isinstance(error, OutputError):
-            failed = f"{error.strerror or error}{where}; choose another --out, or mend that"
+            failed = f"{error.strerror or error}{where}; choose another --out, or correct that"
         # HDF5 hides a full disk in the text of its error
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             failed = "the disk is full; make room, or choose another --out"
@@ -179,6 +192,11 @@ def _what_is_wrong(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
         return f"{error.token.keyword} is given more than once and takes one value; give it once."
     if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
         option = error.argument.name
+        after = dict(itertools.pairwise(words)).get(option, "")
+        if re.match("-[^-]", after):
+            return (
+                f"{option} is '{after}'; a value that begins with - is given as {option}={after}."
+            )
         if any(word.partition("=")[0] == option for word in words):
             return f"{option} needs a value; give it ({named} --help)."
         unknown = [word for word in error.unused_tokens or () if word.startswith("--")]
@@ -242,7 +260,7 @@ def build_app(words: Sequence[str] | None = None) -> cyclopts.App:
 def _call(command: str, function: Callable[..., Any], arguments: dict[str, Any]) -> int:
     """Call a function, show its progress and print what it gives."""
     from neurometamer.cli.console import open_reporter
-    from neurometamer.cli.outcomes import tell
+    from neurometamer.cli.outcomes import print_outcome
     from neurometamer.run_options import RunOptions
 
     parameters = inspect.signature(inspect.unwrap(function)).parameters
@@ -250,7 +268,7 @@ def _call(command: str, function: Callable[..., Any], arguments: dict[str, Any])
     if out is not None:
         refuse_broken_link(out)
     with open_reporter(Path(out) if out is not None else None) as reporter:
-        begun = time.monotonic()
+        started = time.monotonic()
         if "reporter" in parameters:
             result = function(**arguments, reporter=reporter)
         elif "run" in parameters:
@@ -258,14 +276,14 @@ def _call(command: str, function: Callable[..., Any], arguments: dict[str, Any])
             chosen = dataclasses.replace(chosen, progress=reporter.advance, on_step=reporter.watch)
             reporter.start(1, 1, command)
             result = function(**arguments, run=chosen)
-            reporter.finish(time.monotonic() - begun, kept=False)
+            reporter.finish(time.monotonic() - started, kept=False)
         elif "progress" in parameters:
             reporter.start(1, 1, command)
             result = function(**arguments, progress=reporter.advance)
-            reporter.finish(time.monotonic() - begun, kept=False)
+            reporter.finish(time.monotonic() - started, kept=False)
         else:
             result = function(**arguments)
-    return tell(command, result, arguments)
+    return print_outcome(command, result, arguments)
 
 
 def _fail(message: str, code: int, debug: bool) -> NoReturn:

@@ -30,7 +30,14 @@ from neurometamer.errors import InputError, duplicates, name_ids
 OUT_IS_OPTIONAL = ("run", "fmri layout", "evaluate check-table")
 """Commands that do without ``--out``; others need it where the function does not."""
 
-WITH_MODE = ("stimuli noise", "stimuli interference", "stimuli control", "stimuli metamer")
+WITH_MODE = (
+    "stimuli noise",
+    "stimuli interference",
+    "stimuli control",
+    "stimuli metamer",
+    "stimuli controversial",
+    "stimuli divergent",
+)
 """Commands that know `RunOptions.mode`; others only run networks."""
 
 EMPTY = inspect.Parameter.empty
@@ -172,7 +179,7 @@ class Option:
         return values if self.form.several else values[0]
 
     def convert(self, *given: Any) -> Any:
-        """Make a value of the type that cyclopts was told; those of several parts stay words."""
+        """Make a value of the type that cyclopts knows; those of several parts stay words."""
         words = [token.value for token in given[-1]]
         value = self.read(words)
         if not self.form.marks:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
 from neurometamer.commands.reliability import find_criterion, judging_conditions
+from neurometamer.commands.scans import (
+    CONFOUNDS,
+    GLM,
+    LAYOUT,
+    ROIS,
+    RUNS,
+    TRIALS,
+    VOLUMES,
+    Scans,
+    refuse_labels,
+)
 from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import Files
 from neurometamer.resume import writes_into
@@ -19,29 +31,6 @@ if TYPE_CHECKING:
     from fmri.bold import BoldRun
     from fmri.patterns import Patterns
     from fmri.rois.regions import Regions
-
-
-RUNS = ("subject", "t_r", "columns", "condition_column", "affine", "hemispheres")
-"""Options that `fmri.read_runs` takes."""
-
-GLM = (
-    "hrf_model",
-    "high_pass",
-    "noise_model",
-    "estimator",
-    "units",
-    "ignore",
-    "slice_time_ref",
-    "unusable",
-    "max_memory",
-)
-"""Options that `fmri.estimate_betas` takes."""
-
-ROIS = ("resample", "space", "brain_mask", "only")
-"""Options that `fmri.read_regions` takes."""
-
-TRIALS = ("per", "hrf", "n_noise", "max_noise", "shrinkage", "n_delays")
-"""Options that `fmri.SingleTrialOptions` takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,31 +62,32 @@ class SelectionOptions:
     select_on: Sequence[str] = ()
 
 
-VOLUMES = ("volumes", "grid")
-"""Options that `fmri.read_beta_images` takes."""
-
-
 @writes_into("out")
 @checked
 def fmri_betas(
     masks: Mapping[str, str | Path],
     out: str | Path,
     *,
-    bold: Files,
-    events: Files,
+    bold: Files = (),
+    events: Files = (),
     confounds: Files = (),
+    bids: str | Path | None = None,
+    derivatives: str | Path | None = None,
     contrast: str = "",
-    bids: bool = False,
+    as_bids: bool = False,
     progress: Progress | None = None,
     **options: Annotated[
         Any,
         KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.layout.options:LayoutOptions", LAYOUT),
+        KeywordsOf("fmri.confounds:ConfoundOptions", CONFOUNDS),
+        KeywordsOf("fmri.betas.event_designs:DesignOptions"),
         KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
         KeywordsOf("fmri.rois.regions:read_regions", ROIS),
         KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
     ],
 ) -> Path:
-    """Estimate one beta per condition and presentation, as a 4-D NIfTI with its table.
+    """Estimate one beta per condition and presentation, as an image with its table.
 
     Parameters
     ----------
@@ -106,25 +96,33 @@ def fmri_betas(
         or "V1=FILE:lh.V1" (a label), "V1=FILE > 0.5" (a threshold), "LO=sphere(-42, -70, -8, 10)"
         (mm, MNI), "LO=LO1 + LO2", with - (difference), & (intersection) and brackets.
     out : path-like
-        Output folder for betas.nii.gz, betas.tsv and betas.json, or what `contrast` or `bids` say.
+        Output folder for betas.nii.gz (betas_hemi-L.func.gii and betas_hemi-R.func.gii of surfaces,
+        betas.dscalar.nii of CIFTI), betas.tsv and betas.json, or what `contrast` or `bids` say.
     bold : sequence of path-like
-        4-D NIfTI files, one a run. Betas of CIFTI and surface series are no volume; ``neurometamer
-        fmri patterns`` estimates them.
+        One a run: 4-D NIfTI, surfaces (``.func.gii``, ``.mgz``; both hemispheres, or one file whose
+        partner lies beside it) or CIFTI (``.dtseries.nii``). Betas are written in their kind.
     events : sequence of path-like
         BIDS events.tsv files, one a run, in the order of `bold`.
     confounds : sequence of path-like
         Confounds tables, one a run, or none.
+    bids : path-like, optional
+        Instead of these three: folder of a BIDS data set, of which one `subject` is taken;
+        ``{subject}`` in `masks` stands for its label.
+    derivatives : path-like, optional
+        With `bids`: folder of fMRIPrep's output (images, confounds).
     contrast : str
         Weighted sum of conditions, such as ``"intact - scrambled"`` (`fmri.parse_contrast`):
-        instead of betas, its maps effect.nii.gz, t.nii.gz and z.nii.gz over all runs and masks, for
-        definitions of regions.
-    bids : bool
-        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task and space
-        of the first BOLD file.
+        instead of betas, its maps effect.nii.gz, t.nii.gz and z.nii.gz in all masks, for
+        definitions of regions. One model over all runs is fitted, with a beta a condition, and
+        intercept, drifts and confounds of their own for each run.
+    as_bids : bool
+        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task, space and
+        den of the first BOLD file.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Options of `fmri.read_runs`, `fmri.estimate_betas`, `fmri.SingleTrialOptions` and
+        Options of `fmri.read_runs`, `fmri.LayoutOptions`, `fmri.confounds.ConfoundOptions`,
+        `fmri.DesignOptions`, `fmri.estimate_betas`, `fmri.SingleTrialOptions` and
         `fmri.read_regions`.
 
     Returns
@@ -148,30 +146,31 @@ def fmri_betas(
     """
     import numpy as np
 
+    from fmri.betas.beta_files import write_betas
     from fmri.betas.contrasts import estimate_contrast, parse_contrast, write_contrast
     from fmri.betas.derivatives import write_bids_betas
-    from fmri.betas.estimate import write_betas
-    from fmri.bids import file_labels, find_reader
-    from fmri.rois.regions import read_regions
-    from fmri.series import SERIES_READERS
+    from fmri.bids import file_labels
 
-    for file in bold:
-        if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
-            raise InputError(
-                f"{Path(file).name} is no volume, and betas are written as one; use fmri patterns "
-                "--out FILE.h5 for surfaces and CIFTI."
-            )
+    scans = Scans(bold=bold, events=events, confounds=confounds, bids=bids, derivatives=derivatives)
     if contrast:
         parse_contrast(contrast)
+        _check_volumes(bold)
         if not masks:
             raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
-        runs, glm, of_regions = _open(bold, events, confounds, options)
-        definitions = {name: os.fspath(mask) for name, mask in masks.items()}
-        regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
-        known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
-        if unused := [name for name in glm if name not in known]:
+        if as_bids:
             raise InputError(
-                f"{name_ids(unused)} go with betas, not with a contrast (--contrast); leave them "
+                "BIDS derivatives (as_bids, --as-bids) are written of betas, not of a contrast "
+                "(--contrast); leave one of the two out."
+            )
+        runs, regions, glm = scans.open(masks, options)
+        _check_volumes(run.image for run in runs)
+        known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
+        if unused := set(glm) - set(known):
+            if "single_trials" in unused:
+                unused |= set(TRIALS)
+            flags = ["--" + name.replace("_", "-") for name in options if name in unused]
+            raise InputError(
+                f"{name_ids(flags)} go with betas, not with a contrast (--contrast); leave them "
                 "out."
             )
         is_inside = np.logical_or.reduce(list(regions.masks.values()))
@@ -182,45 +181,45 @@ def fmri_betas(
         bold=bold,
         events=events,
         confounds=confounds,
+        bids=bids,
+        derivatives=derivatives,
         progress=progress,
         **options,
     )
-    if bids:
-        labels = file_labels(bold[0])
-        named = {name: labels[name] for name in ("task", "space") if labels.get(name)}
-        write_bids_betas(patterns, out, **named)
+    first: str | Path = bold[0] if bold else ""
+    if bids is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # told when the runs were opened
+            first = scans.read_dataset(options)[0].image
+    if as_bids:
+        labels = file_labels(first)
+        named = {name: labels[name] for name in ("task", "space", "den") if labels.get(name)}
+        write_bids_betas(patterns, out, like=first, **named)
         return Path(out)
-    return write_betas(patterns, out)
+    return write_betas(patterns, out, like=first)
 
 
-def _open(
-    bold: Files, events: Files, confounds: Files, options: Mapping[str, Any]
-) -> tuple[list[BoldRun], dict[str, Any], dict[str, Any]]:
-    """Open the runs, and give the options of the model and those of regions."""
-    from fmri.betas.single_trials import SingleTrialOptions
-    from fmri.bold import read_runs
+def _check_volumes(images: Iterable[str | Path]) -> None:
+    """Refuse series that are no volumes, of which there are no contrasts."""
+    from fmri.bids import find_reader
+    from fmri.series import SERIES_READERS
 
-    of_runs = {name: options[name] for name in RUNS if name in options}
-    if "columns" in of_runs:
-        of_runs["columns"] = of_runs["columns"] or None
-    of_regions = {name: options[name] for name in ROIS if name in options}
-    elsewhere = (*RUNS, *TRIALS, *VOLUMES, *ROIS)
-    glm = {name: value for name, value in options.items() if name not in elsewhere}
-    if ignored := glm.pop("ignore", ()):
-        glm["ignore"] = tuple(ignored)
-    trials = SingleTrialOptions(**{name: options[name] for name in TRIALS if name in options})
-    if trials != SingleTrialOptions():
-        glm["single_trials"] = trials
-    return read_runs(bold, events, confounds or None, **of_runs), glm, of_regions
+    for file in images:
+        if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
+            raise InputError(
+                f"{Path(file).name} is no volume, and contrasts (--contrast) are of volumes; "
+                "give the volumes of these runs."
+            )
 
 
 def _read_estimated(
     betas: str | Path, masks: Mapping[str, str | Path], options: Mapping[str, Any]
 ) -> Patterns:
     """Read betas of ours, of BIDS derivatives, or of another program."""
+    from fmri.betas.beta_files import read_betas
     from fmri.betas.derivatives import read_bids_betas
-    from fmri.betas.estimate import read_betas
-    from fmri.betas.foreign import BETA_READERS, read_beta_images
+    from fmri.betas.foreign import read_beta_images
+    from fmri.betas.programs import BETA_READERS
 
     of_betas = ("unusable", "affine", *ROIS)
     known = {name: options[name] for name in of_betas if name in options}
@@ -245,6 +244,8 @@ def fmri_patterns(
     bold: Files = (),
     events: Files = (),
     confounds: Files = (),
+    bids: str | Path | None = None,
+    derivatives: str | Path | None = None,
     betas: str | Path | None = None,
     zscore: str = "none",
     residuals: str | Path | None = None,
@@ -252,6 +253,9 @@ def fmri_patterns(
     **options: Annotated[
         Any,
         KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.layout.options:LayoutOptions", LAYOUT),
+        KeywordsOf("fmri.confounds:ConfoundOptions", CONFOUNDS),
+        KeywordsOf("fmri.betas.event_designs:DesignOptions"),
         KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
         KeywordsOf("fmri.rois.regions:read_regions", ROIS),
         KeywordsOf("fmri.betas.single_trials:SingleTrialOptions", TRIALS),
@@ -270,7 +274,12 @@ def fmri_patterns(
     out : path-like, optional
         HDF5 file to write.
     bold, events, confounds : sequence of path-like
-        One file a run each (confounds may be left out); or give `betas`.
+        One file a run each (confounds may be left out); or give `bids` or `betas`.
+    bids : path-like, optional
+        Instead of BOLD files: folder of a BIDS data set, of which one `subject` is taken;
+        ``{subject}`` in `masks` stands for its label, without sub-.
+    derivatives : path-like, optional
+        With `bids`: folder of fMRIPrep's output (images, confounds).
     betas : path-like, optional
         Instead of BOLD runs: folder written by ``neurometamer fmri betas``, root of BIDS
         derivatives with single-trial maps (with ``subject``), or what another program made
@@ -284,7 +293,8 @@ def fmri_patterns(
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Fields of `SelectionOptions`; options of `fmri.read_runs`, `fmri.estimate_betas`,
+        Fields of `SelectionOptions`; options of `fmri.read_runs`, `fmri.LayoutOptions`,
+        `fmri.confounds.ConfoundOptions`, `fmri.DesignOptions`, `fmri.estimate_betas`,
         `fmri.SingleTrialOptions`, `fmri.read_beta_images` and `fmri.read_regions`.
 
     Returns
@@ -305,23 +315,21 @@ def fmri_patterns(
     ...     fmri_patterns({"V1": "V1.nii.gz"})
     ... except InputError as error:
     ...     print(error)
-    give either BOLD runs (--bold and --events) or a folder of betas (--betas).
+    give either BOLD runs (--bold and --events, or --bids) or a folder of betas (--betas).
     """
     from fmri.betas.estimate import estimate_betas
     from fmri.patterns import write_patterns
     from fmri.pooling import zscore_patterns
-    from fmri.rois.regions import read_regions
     from fmri.selection import select_voxels
 
     if out is not None and Path(out).is_dir():
         raise InputError(f"{out} is a folder; give the name of a file to write.")
     if not masks:
         raise InputError("no masks given; use --masks NAME=FILE, one for each ROI.")
-    # what is not the name of a file that exists is a definition
-    definitions = {name: os.fspath(mask) for name, mask in masks.items()}
-    if (betas is None) == (not bold):
+    scans = Scans(bold=bold, events=events, confounds=confounds, bids=bids, derivatives=derivatives)
+    if (betas is None) == (not scans.given):
         raise InputError(
-            "give either BOLD runs (--bold and --events) or a folder of betas (--betas)."
+            "give either BOLD runs (--bold and --events, or --bids) or a folder of betas (--betas)."
         )
     names = [field.name for field in fields(SelectionOptions) if field.name in options]
     selection = SelectionOptions(**{name: options.pop(name) for name in names})
@@ -331,10 +339,15 @@ def fmri_patterns(
     if betas is not None:
         if residuals is not None:
             raise InputError("betas have no residuals; give BOLD runs, or leave --residuals out.")
+        refuse_labels(options, "betas are given", (*LAYOUT, *CONFOUNDS))
+        # what is not the name of a file that exists is a definition
+        label = str(options.get("subject") or "{subject}").removeprefix("sub-")
+        definitions = {
+            name: os.fspath(mask).replace("{subject}", label) for name, mask in masks.items()
+        }
         patterns = _read_estimated(betas, definitions, options)
     else:
-        runs, glm, of_regions = _open(bold, events, confounds, options)
-        regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
+        runs, regions, glm = scans.open(masks, options)
         patterns = estimate_betas(runs, regions, progress=progress, **glm)
         write_noise(runs, regions, residuals, glm)
     patterns = zscore_patterns(patterns, zscore)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import pandas as pd
@@ -45,10 +46,10 @@ def betas_words(study: Study) -> str:
     parts = []
     if (rows["per"] == "condition").any():
         parts.append("one an image and session, from one model over the session's runs")
-    for column, tell in CHOICES.items():
+    for column, text_of in CHOICES.items():
         chosen = rows[rows[column].notna()]
         if len(chosen):
-            parts.append(tell(chosen))
+            parts.append(text_of(chosen))
     sentences = []
     if parts:
         sentences.append(f"Single-trial betas: {'; '.join(parts)}.")
@@ -58,8 +59,8 @@ def betas_words(study: Study) -> str:
             "These gains are in the runs on which the choice was made, so they are too high as "
             "estimates."
         )
-    told = rows[rows["chosen_on_all_runs"].notna()]
-    for (program, words), own in told.groupby(["program", "chosen_on_all_runs"], sort=False):
+    stated = rows[rows["chosen_on_all_runs"].notna()]
+    for (program, words), own in stated.groupby(["program", "chosen_on_all_runs"], sort=False):
         if not words:
             continue
         made = "" if program == "neurometamer" else f", made elsewhere ({program}),"
@@ -70,6 +71,45 @@ def betas_words(study: Study) -> str:
             "that makes alike."
         )
     return " ".join(sentences)
+
+
+def localizer_words(study: Study) -> str:
+    """Say which contrasts of localizers regions were defined by.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    str
+        Contrasts, their models, and the regions; empty where there are none.
+    """
+    contrasts = study.settings("brain").get("contrasts", {})
+    told = []
+    for name, contrast in contrasts.items():
+        told.append(
+            f"{name} = {contrast['contrast']} ({contrast['statistic']} map, task "
+            f"{contrast['task'] or name}, noise_model = {contrast['noise_model']}, hrf_model = "
+            f"{contrast['hrf_model']}, high_pass = {contrast['high_pass']:g})"
+        )
+    if not told:
+        return ""
+    brain = study.settings("brain")
+    definitions = dict(brain.get("rois", {}))
+    for subject in brain.get("subjects", ()):
+        if isinstance(subject, Mapping):
+            definitions |= subject.get("masks", {})
+    regions = []
+    for roi, definition in definitions.items():
+        if set(re.findall(r"[\w.-]+", definition)) & set(contrasts):
+            regions.append(f"{roi} = {definition}")
+    return (
+        "Contrasts of localizers were estimated by one model over the runs of the localizer, with "
+        f"intercept, drifts and confounds of their own for each run: {'; '.join(told)}. Regions "
+        f"were defined by thresholds on their maps: {'; '.join(regions)}."
+    )
 
 
 def betas_uses(study: Study) -> dict[str, tuple[str, bool]]:
@@ -111,7 +151,18 @@ def _span(values: pd.Series, digits: int = 2, *, percent: bool = False) -> str:
     return f"{' to '.join(dict.fromkeys(texts))}{unit}"
 
 
+def _chooser(rows: pd.DataFrame, otherwise: str) -> str:
+    """Say that another program chose something, where it did."""
+    others = [name for name in texts_of(rows, "program") if name != "neurometamer"]
+    return f"chosen by {name_ids(others)}" if others else otherwise
+
+
 def _shapes_text(rows: pd.DataFrame) -> str:
+    if (rows["program"] != "neurometamer").all():
+        return (
+            "each voxel has the response of a library that fits it best "
+            f"(shapes taken: {_span(rows['n_shapes'], 0)}; {_chooser(rows, '')})"
+        )
     text = (
         "each voxel has the response of a library that predicts other runs best "
         f"(shapes taken: {_span(rows['n_shapes'], 0)}"
@@ -126,16 +177,15 @@ def _shapes_text(rows: pd.DataFrame) -> str:
 
 
 def _noise_text(rows: pd.DataFrame) -> str:
-    text = (
-        f"noise regressors: {_span(rows['n_noise'], 0)}, from {_span(rows['n_pool'], 0)} voxels "
-        "that the task does not explain"
-    )
+    text = f"noise regressors: {_span(rows['n_noise'], 0)}"
+    if rows["n_pool"].notna().any():
+        text += f", from {_span(rows['n_pool'], 0)} voxels that the task does not explain"
     if rows["noise_r2_chosen"].notna().any():
         return (
             f"{text} (chosen by predicting other runs: median R² "
             f"{_span(rows['noise_r2_chosen'])}, without them {_span(rows['noise_r2_none'])})"
         )
-    return f"{text} (their number was given)"
+    return f"{text} ({_chooser(rows, 'their number was given')})"
 
 
 def _shrinkage_text(rows: pd.DataFrame) -> str:
@@ -150,7 +200,7 @@ def _shrinkage_text(rows: pd.DataFrame) -> str:
             f"{text} (quartiles {quartiles}), which removes {removed} of the error of predicting "
             "other runs"
         )
-    return f"{text} (the fraction was given)"
+    return f"{text} ({_chooser(rows, 'the fraction was given')})"
 
 
 CHOICES: Mapping[str, Callable[[pd.DataFrame], str]] = {
@@ -158,5 +208,5 @@ CHOICES: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "n_noise": _noise_text,
     "fraction_median": _shrinkage_text,
 }
-"""Column of the table of betas to the words about what it tells; they are said where it has values,
+"""Column of the table of betas to the words about it; they are said where it has values,
 in this order."""

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import neurometamer
 from fmri.layout.dataset import Layout, find_dataset
 from fmri.rois.regions import names_file
-from neurometamer.errors import DamagedFile, InputError, unknown_name
+from fmri.volumes import digest_image
+from neurometamer.errors import DamagedFile, InputError
 from neurometamer.provenance import digest, digest_file
 from neurometamer.report.read_study import LOCK, STATE
 from neurometamer.resume import (
@@ -205,23 +206,52 @@ class Workspace:
             Of the subjects of the study.
         """
         brain = self.settings.brain
-        names = ("task", "space", "resolution", "desc", "echo")
-        chosen = {name: getattr(brain, name) or None for name in names}
         patterns = {}
         for roi, pattern in brain.rois.items():
             # a definition, such as LO1 + LO2, is read with the images
             if names_file(pattern):
                 patterns[roi] = str(self.base / Path(pattern).expanduser())
+        return self._find_dataset(
+            sessions=brain.sessions,
+            runs=brain.runs,
+            task=brain.task or None,
+            id_column=brain.id_column,
+            t_r=brain.t_r or None,
+            rois=patterns,
+        )
+
+    @cached_property
+    def localizers(self) -> dict[str, Layout]:
+        """Look for the runs of the localizers in a BIDS data set, in all sessions.
+
+        Returns
+        -------
+        dict of str to Layout
+            Name of a contrast to what there is of its task, of the subjects of the study.
+        """
+        layouts = {}
+        for name, contrast in self.settings.brain.contrasts.items():
+            try:
+                layouts[name] = self._find_dataset(
+                    task=contrast.task or name,
+                    id_column=contrast.condition_column,
+                    t_r=contrast.t_r or None,
+                )
+            except InputError as error:
+                raise InputError(f"brain.contrasts.{name}: {error}") from error
+        return layouts
+
+    def _find_dataset(self, **chosen: Any) -> Layout:
+        """Look for files of a BIDS data set, with the choices that all tasks share."""
+        brain = self.settings.brain
+        for name in ("space", "resolution", "desc", "echo"):
+            chosen[name] = getattr(brain, name) or None
         return find_dataset(
             self.source(brain.dataset),
             self.source(brain.derivatives) if brain.derivatives else None,
             subjects=[name for name in brain.subjects if isinstance(name, str)],
-            sessions=brain.sessions,
-            runs=brain.runs,
-            id_column=brain.id_column,
-            t_r=brain.t_r or None,
             affine=brain.affine,
-            rois=patterns,
+            tedana=self.source(brain.tedana) if brain.tedana else None,
             **chosen,
         )
 
@@ -234,14 +264,12 @@ class Workspace:
         tuple of str
             Early to late.
         """
-        known = tuple(self.model.stages)
-        chosen = self.settings.model
-        for stage in chosen.stages:
-            if stage not in known:
-                raise unknown_name(f"stage of {chosen.name}", stage, known)
-        if not chosen.stages:
-            return known
-        return tuple(stage for stage in known if stage in chosen.stages)
+        from stimuli_gen.depth import at_stages
+
+        chosen = self.settings.model.stages
+        if not chosen:
+            return tuple(self.model.stages)
+        return at_stages(self.model, chosen)[1]
 
 
 @dataclass(frozen=True)
@@ -349,7 +377,7 @@ def carry_out(
                 reporter.start(number, len(steps), step.title)
             settings = {section: section_settings(numbers, section) for section in step.sections}
             before = {need: finished[need] for need in step.needs}
-            files = [digest_file(path) for path in step.reads]
+            files = [digest_image([path]) for path in step.reads]
             seed = numbers["study"]["seed"]
             key = digest(step.name, neurometamer.__version__, seed, settings, before, files)
             outputs = _kept_outputs(step, key, workspace)
@@ -374,7 +402,8 @@ def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
         From `StudySettings.numbers`.
     section : str
         Keys between dots; what has an ``id`` is found by it. A subject of a BIDS data set has the
-        settings of ``[brain]`` that all its subjects share.
+        settings of ``[brain]`` that all its subjects share. ``brain.localizers.SUBJECT`` are the
+        settings that the contrasts of its localizers depend on.
 
     Returns
     -------
@@ -383,6 +412,15 @@ def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
     """
     keys = section.split(".", 2)
     brain = numbers.get("brain", {})
+    if keys[:2] == ["brain", "localizers"]:
+        held = {"brain": brain, "glm": numbers["glm"], "subject": {}}
+        for subject in brain["subjects"]:
+            if isinstance(subject, Mapping) and subject["id"] == keys[2]:
+                held["subject"] = subject
+        of_runs = {}
+        for place, names in OF_LOCALIZERS.items():
+            of_runs[place] = [held[place].get(name) for name in names]
+        return of_runs
     if keys[:2] == ["brain", "subjects"] and brain.get("source") == "bids":
         # what all subjects share: one more subject changes no other
         return {name: brain[name] for name in brain if name not in ("subjects", "simulation")}
@@ -396,12 +434,30 @@ def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
     return part
 
 
+OF_LOCALIZERS = {
+    "brain": ("contrasts", "affine", "slice_time_ref"),
+    "glm": ("confounds", "strategy", "strategy_options"),
+    "subject": ("affine", "slice_time_ref", "brain_mask", "localizers"),
+}
+"""Section, or the subject, to its keys that contrasts of localizers depend on."""
+
 REPAIRED = ("glm", "selection")
 """Sections that messages about scanned data advise to change. A change of these, or of a subject,
 does not make a folder another study's: the steps that read them are made again."""
 
 
-REPAIRED_BRAIN = ("subjects", "runs", "sessions", "t_r", "slice_time_ref", "affine", "rois", "only")
+REPAIRED_BRAIN = (
+    "subjects",
+    "runs",
+    "sessions",
+    "tedana",
+    "t_r",
+    "slice_time_ref",
+    "affine",
+    "rois",
+    "only",
+    "contrasts",
+)
 """Keys of ``[brain]`` of which the same holds."""
 
 
@@ -504,7 +560,8 @@ def _check_claim(workspace: Workspace) -> None:
         return
     old = _identity(there)
     new = _identity(workspace.settings.numbers())
-    if old != new:
+    # where no step has finished there is nothing to lose
+    if old != new and any(workspace.state("steps").glob("*.json")):
         raise InputError(
             f"{folder} holds a different study: {_first_difference(old, new)}. Choose another "
             "--out, or remove that folder."

@@ -9,8 +9,10 @@ Settings that change numbers are hashed into the identity of a study and of its 
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -26,8 +28,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
+from fmri.betas.memory import parse_memory
 from fmri.betas.single_trials import SingleTrialOptions
+from fmri.rois.algebra import parse_region, plain_sources
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import reading
@@ -47,15 +52,18 @@ NETWORK = "neurometamer.zoo.loading:load_model"
 CORTEX = "fmri.simulate:simulate_subject"
 SIMULATION = "fmri.simulate:SimulationOptions"
 LIMITS = "stimuli_gen.synthesis.constraints:Limits"
+CONTRASTS = "fmri.betas.contrasts:estimate_contrast"
 SCANS = "fmri.bold:read_runs"
 REGIONS = "fmri.rois.regions:read_regions"
 BETAS = "fmri.betas.estimate:estimate_betas"
+DESIGN = "fmri.betas.event_designs:DesignOptions"
 PATTERNS = "neurometamer.commands.fmri:fmri_patterns"
 VOXELS = "neurometamer.commands.fmri:SelectionOptions"
 SELECT = "neurometamer.commands.reliability:fmri_select"
 TRIALS = "fmri.betas.single_trials:SingleTrialOptions"
-LAYOUT = "fmri.layout.dataset:find_dataset"
+LAYOUT = "fmri.layout.options:LayoutOptions"
 RDMS = "neurometamer.rsa.compute:compute_rdms"
+BRAIN_RDMS = "neurometamer.rsa.compute:pattern_rdms"
 IMAGE_TYPES = "neurometamer.rsa.image_types.options:ImageTypeOptions"
 ENCODING = "neurometamer.encoding.design:EncodingOptions"
 RUN = "neurometamer.run_options:RunOptions"
@@ -135,6 +143,16 @@ def fact(field: Any, name: str) -> Any:
     return facts.get(name, "")
 
 
+@contextmanager
+def _as_problem() -> Iterator[None]:
+    """Let pydantic gather what a block refuses."""
+    try:
+        yield
+    except InputError as error:
+        without_options = re.sub(r" \(--[^()]*\)", "", str(error))
+        raise ValueError(without_options.removesuffix(".")) from error
+
+
 class Section(BaseModel):
     """A table of study.toml: frozen, and no key that is not known."""
 
@@ -209,7 +227,7 @@ class Model(Section):
     weights: str = setting(NETWORK, "weights")
     """"default" (ImageNet), "random" (everything is stamped untrained), or a file."""
     stages: tuple[str, ...] = ()
-    """Stages to analyze; empty: all of the model's."""
+    """Stages to analyze: names, early, middle, late or fractions of depth; empty: all of them."""
 
 
 class Noise(Section):
@@ -357,6 +375,8 @@ class Metamers(Section):
 
     @model_validator(mode="after")
     def _penalties_can_be_read(self) -> Self:
+        if "penalties" in self.overrides:
+            raise ValueError("penalties are a key of their own, not one of overrides; move them")
         for text in self.penalties:
             try:
                 look_up("stimuli_gen.presets:read_penalty")(text)
@@ -404,6 +424,72 @@ class Simulation(Section):
     """Region → share of object features; the rest is Gabor energy of the pixels."""
 
 
+class Localizer(Section):
+    """The runs of a localizer of one subject."""
+
+    bold: tuple[str, ...] = ()
+    """4-D NIfTI files, one for each run, on the grid of the subject's other images."""
+    events: tuple[str, ...] = ()
+    """BIDS events.tsv, one for each run."""
+    confounds: tuple[str, ...] = ()
+    """Confounds tables, one for each run, or none."""
+    tedana: tuple[str, ...] = setting(default=(), later=True)
+    """desc-ICA_mixing.tsv of tedana, one for each run; empty: those beside the confounds."""
+
+    @model_validator(mode="after")
+    def _one_file_a_run(self) -> Self:
+        if not self.bold:
+            raise ValueError("bold is empty; give one 4-D NIfTI a run of the localizer")
+        return _with_one_file_a_run(self)
+
+
+def _with_one_file_a_run(files: Any) -> Any:
+    """Refuse lists of the files of runs that differ in length."""
+    if len(files.tedana) not in (0, len(files.bold)):
+        raise ValueError(
+            f"{len(files.bold)} bold and {len(files.tedana)} tedana files; give one each, or none"
+        )
+    if len(files.events) != len(files.bold) or len(files.confounds) not in (0, len(files.bold)):
+        raise ValueError(
+            f"{len(files.bold)} bold, {len(files.events)} events and {len(files.confounds)} "
+            "confounds files; give one events file a run, and one confounds file a run or none"
+        )
+    return files
+
+
+class Contrast(Section):
+    """A contrast of conditions of a localizer: a map for the definitions of regions."""
+
+    contrast: str
+    """Weighted sum of conditions, such as "intact - scrambled" or "intact > scrambled" (the
+    same)."""
+    task: str = ""
+    """The localizer: label of its task (source = "bids"), or its name among the localizers of the
+    subjects (source = "bold"). Empty: the name of the contrast."""
+    statistic: str = setting(default="z", choices="fmri.betas.contrasts:STATISTICS")
+    """Map that definitions of regions compare with a threshold, of {choices}."""
+    condition_column: str = setting(SCANS, "condition_column")
+    """Column of the localizer's events that holds the conditions."""
+    noise_model: str = setting(CONTRASTS, "noise_model", choices="fmri.betas.estimate:NOISE_MODELS")
+    """Noise of the one model that is fitted over all runs of the localizer."""
+    hrf_model: str = setting(DESIGN, "hrf_model", choices="fmri.betas.event_designs:HRFS")
+    """Hemodynamic response."""
+    high_pass: float = setting(DESIGN, "high_pass", ge=0)
+    """Slowest drift removed, Hz; with blocks well below one over the time from a block to the next
+    of the same condition."""
+    ignore: tuple[str, ...] = setting(DESIGN, "ignore")
+    """Trial types without a regressor; they are the baseline."""
+    t_r: float = Field(0, ge=0)
+    """Repetition time of the localizer in seconds, where headers and JSON sidecars disagree; 0: as
+    they say."""
+
+    @model_validator(mode="after")
+    def _contrast_can_be_read(self) -> Self:
+        with _as_problem():
+            look_up("fmri.betas.contrasts:parse_contrast")(self.contrast)
+        return self
+
+
 class Subject(Section):
     """The files of one scanned subject."""
 
@@ -416,6 +502,9 @@ class Subject(Section):
     """BIDS events.tsv, one for each run; the column `condition_column` holds stimulus ids."""
     confounds: tuple[str, ...] = ()
     """Confounds tables, one for each run, or none."""
+    tedana: tuple[str, ...] = setting(default=(), later=True)
+    """For the strategy "tedana" of [glm]: desc-ICA_mixing.tsv of each run, with
+    desc-tedana_metrics.tsv beside it; empty: those beside the confounds."""
     masks: dict[Name, str] = {}
     """Region → mask on the grid of the BOLD files, or its definition: "dseg.nii.gz:12",
     "prob.nii.gz > 0.5", "LO1 + LO2" …"""
@@ -428,13 +517,15 @@ class Subject(Section):
     """Mask of the brain: how much of each region lies outside is told."""
     hemispheres: str = setting(SCANS, "hemispheres", choices="fmri.series:HEMISPHERES", later=True)
     """Whether a series on a surface needs that of the other hemisphere."""
+    localizers: dict[Name, Localizer] = setting(default={}, later=True)
+    """Localizer → its files, for [brain.contrasts]: lo = { bold = […], events = […] }."""
     patterns: str = setting(default="", later=True)
     """For source = "patterns", instead of all other files: patterns that ``neurometamer fmri
     convert`` or ``fmri patterns`` has written."""
     t_r: float = Field(0, ge=0)
     """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""
     slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = setting(
-        BETAS, "slice_time_ref", later=True
+        DESIGN, "slice_time_ref", later=True
     )
     """Time to which the volumes refer, a share of the repetition time; when not given, StartTime of
     the JSON sidecars says it, else it is 0."""
@@ -456,11 +547,7 @@ class Subject(Section):
             return self
         if not self.bold:
             raise ValueError("bold is empty; give one 4-D NIfTI a run")
-        if len(self.events) != len(self.bold) or len(self.confounds) not in (0, len(self.bold)):
-            raise ValueError(
-                f"{len(self.bold)} bold, {len(self.events)} events and {len(self.confounds)} "
-                "confounds files; give one events file a run, and one confounds file a run or none"
-            )
+        _with_one_file_a_run(self)
         if not self.masks:
             raise ValueError(
                 "masks is empty; give at least one ROI = mask file, here or in [brain.rois]"
@@ -474,12 +561,14 @@ MEASURED_SOURCES = ("bold", "bids", "patterns")
 _TAGS = ("name of a subject", "files of a subject")
 
 
-def _tag(subject: object) -> str:
-    return _TAGS[0] if isinstance(subject, str) else _TAGS[1]
-
+_MEMBER = re.compile(
+    rf"literal\[.*\]|(constrained-)?(bool|int|float|str)|{'|'.join(_TAGS)}", re.DOTALL
+)
+"""What pydantic calls a member of a union among the keys that lead to a problem."""
 
 NameOrFiles = Annotated[
-    Annotated[Name, Tag(_TAGS[0])] | Annotated[Subject, Tag(_TAGS[1])], Discriminator(_tag)
+    Annotated[Name, Tag(_TAGS[0])] | Annotated[Subject, Tag(_TAGS[1])],
+    Discriminator(lambda subject: _TAGS[0] if isinstance(subject, str) else _TAGS[1]),
 ]
 """A subject of a BIDS data set, or one whose files are listed."""
 
@@ -498,6 +587,9 @@ class Brain(Section):
     what it holds."""
     derivatives: str = setting(default="", later=True)
     """Folder of fMRIPrep's output (images, confounds); empty: the images of the data set itself."""
+    tedana: str = setting(default="", later=True)
+    """Folder of tedana's output (desc-ICA_mixing.tsv, desc-tedana_metrics.tsv), for the strategy
+    "tedana" of [glm]; empty: these files lie beside the images."""
     task: str = setting(default="", later=True)
     """Label of the task; needed where there are several."""
     space: str = setting(default="", later=True)
@@ -533,6 +625,10 @@ class Brain(Section):
     only: tuple[Name, ...] = setting(default=(), later=True)
     """For source = "bids" or "bold": regions that are analyzed; the others are only parts of their
     expressions, as LO1 and LO2 of LO = "LO1 + LO2". Empty: all."""
+    contrasts: dict[Name, Contrast] = setting(default={}, later=True)
+    """For source = "bids" or "bold": contrasts of localizer runs, as objects = { contrast =
+    "intact - scrambled", task = "localizer" }. The study estimates them, and regions set thresholds
+    on their maps: LO = "(objects > 3.1) - (motion > 3.1)"."""
     subjects: tuple[NameOrFiles, ...] = ()
     """Subjects. For source = "bold" or "patterns": a [[brain.subjects]] for each. For source =
     "bids": labels, such as ["01", "02"]; empty: all of the data set."""
@@ -563,11 +659,11 @@ class Brain(Section):
             if not is_general and getattr(self, name) != field.get_default():
                 given.append(name)
         if self.source == "bold":
-            given = [name for name in given if name not in ("rois", "only")]
+            given = [name for name in given if name not in ("rois", "only", "contrasts")]
         if given and self.source != "bids":
             raise ValueError(
-                f'{name_ids(given)} are for source = "bids" (rois and only for "bold", too), and '
-                f'source is "{self.source}"; give that, or leave them out'
+                f'{name_ids(given)} are for source = "bids" (rois, only and contrasts for "bold", '
+                f'too), and source is "{self.source}"; give that, or leave them out'
             )
         if self.source == "bids" and not (self.dataset and self.rois):
             raise ValueError(
@@ -589,6 +685,43 @@ class Brain(Section):
             if name not in regions:
                 known = list(dict.fromkeys(regions))
                 raise ValueError(f"only: {str(unknown_name('ROI', name, known)).rstrip('.')}")
+        return self
+
+    @model_validator(mode="after")
+    def _contrasts_have_thresholds(self) -> Self:
+        """Refuse regions that take the map of a contrast for a region."""
+        definitions = [self.rois]
+        definitions += [subject.masks for subject in self.subjects if isinstance(subject, Subject)]
+        for masks in definitions:
+            if same := [name for name in self.contrasts if name in masks]:
+                raise ValueError(
+                    f"{name_ids(same)} are names of contrasts and of regions; rename one of them"
+                )
+            for roi, definition in masks.items():
+                try:
+                    tree = parse_region(definition)
+                except InputError:  # what is wrong is told with the images
+                    continue
+                names = [source.text for source in plain_sources(tree)]
+                if bare := [name for name in names if name in self.contrasts]:
+                    raise ValueError(
+                        f"the region {roi} = \"{definition}\" takes the contrast '{bare[0]}' "
+                        f'without a threshold; give one, such as "{bare[0]} > 3.1"'
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _contrasts_have_runs(self) -> Self:
+        for name, contrast in self.contrasts.items():
+            task = contrast.task or name
+            for subject in self.subjects:
+                if isinstance(subject, Subject) and task not in subject.localizers:
+                    known = name_ids(subject.localizers) or "none"
+                    raise ValueError(
+                        f"{subject.id} has no runs of the localizer '{task}' for the contrast "
+                        f"'{name}' (its localizers: {known}); list them in "
+                        f"[brain.subjects.localizers], {task} = {{ bold = […], events = […] }}"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -634,12 +767,12 @@ class Glm(Section):
     """One beta per condition × presentation."""
 
     hrf_model: str = setting(
-        BETAS,
+        DESIGN,
         "hrf_model",
         description="{meaning} One of {choices}.",
-        choices="fmri.betas.estimate:HRFS",
+        choices="fmri.betas.event_designs:HRFS",
     )
-    high_pass: float = setting(BETAS, "high_pass", description="{meaning}", ge=0)
+    high_pass: float = setting(DESIGN, "high_pass", description="{meaning}", ge=0)
     noise_model: str = setting(
         BETAS,
         "noise_model",
@@ -660,7 +793,7 @@ class Glm(Section):
     strategy_options: dict[Name, bool | int | float | str] = setting(default={}, later=True)
     """Parameters of the strategies under nilearn's names, e.g. { motion = "basic", n_compcor = 5 };
     others have nilearn's defaults."""
-    ignore: tuple[str, ...] = setting(BETAS, "ignore")
+    ignore: tuple[str, ...] = setting(DESIGN, "ignore")
     """Trial types that are no stimuli; they stay part of the baseline."""
     units: str = setting(BETAS, "units", choices="fmri.betas.estimate:UNITS", later=True)
     """Units of betas: percent signal change, or those of the image where its mean was removed."""
@@ -690,17 +823,30 @@ class Glm(Section):
     max_noise: int = setting(TRIALS, "max_noise", description="{meaning}", ge=1, later=True)
     shrinkage: float | str = setting(TRIALS, "shrinkage", description="{meaning}", later=True)
 
-    @model_validator(mode="after")
-    def _options_agree(self) -> Self:
-        if self.hrf == "fir":
+    @field_validator("max_memory")
+    @classmethod
+    def _is_memory(cls, value: str) -> str:
+        if value:
+            with _as_problem():
+                parse_memory(value)
+        return value
+
+    @field_validator("hrf", "n_noise", "shrinkage")
+    @classmethod
+    def _is_option(cls, value: Any, about: ValidationInfo) -> Any:
+        if value == "fir":
             raise ValueError(
                 'hrf = "fir" gives a beta a delay, and a study compares images; use "model" or '
                 '"library"'
             )
-        try:
+        with _as_problem():
+            SingleTrialOptions(**{str(about.field_name): value})
+        return value
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> Self:
+        with _as_problem():
             self.single_trials()
-        except InputError as error:
-            raise ValueError(str(error).removesuffix(".")) from error
         return self
 
     def single_trials(self) -> SingleTrialOptions | None:
@@ -745,7 +891,26 @@ class Selection(Section):
     )
     """Score of voxels."""
     radius_mm: float = setting(SELECT, "radius_mm", later=True, gt=0)
-    """With criterion = "searchlight": radius of the spheres, mm."""
+    """With criterion = "searchlight": radius of the spheres, or of the disks on meshes, mm."""
+    meshes: str = setting(default="", later=True)
+    """With criterion = "searchlight", for series on surfaces: file of the mesh of each hemisphere,
+    on which the disks lie, such as "sub-{subject}_hemi-{hemi}_midthickness.surf.gii".
+    ``{subject}`` stands for the label of a subject (as in [brain.rois]), ``{hemi}`` for L and R, or
+    lh and rh."""
+
+    @model_validator(mode="after")
+    def _meshes_go_with_searchlight(self) -> Self:
+        if self.meshes and self.criterion != "searchlight":
+            raise ValueError(
+                f'meshes are for criterion = "searchlight", and it is "{self.criterion}"; give '
+                "that, or leave them out"
+            )
+        if self.meshes and "{hemi}" not in self.meshes:
+            raise ValueError(
+                f"meshes is '{self.meshes}', and each hemisphere has a mesh of its own; write "
+                "{hemi} where the file names say it"
+            )
+        return self
 
 
 class Rsa(Section):
@@ -818,6 +983,26 @@ class Rsa(Section):
     )
     n_permutations: int = setting(IMAGE_TYPES, "n_permutations", later=True, ge=0)
     """Permutations of labels, for p of similarities; 0: no such p."""
+    brain_measure: str = setting(default="", later=True)
+    """Dissimilarity over voxels where it is another than `measure`, such as "crossnobis" or
+    "mahalanobis", which need the noise of voxels; empty: `measure`."""
+    noise: str = setting(
+        BRAIN_RDMS,
+        "noise",
+        description='For brain_measure = "mahalanobis" and "crossnobis": estimator of the noise '
+        'covariance of voxels: {choices}. With "none" (crossnobis only) they are equally noisy.',
+        choices="neurometamer.rsa.searchlight.questions:NOISE",
+        later=True,
+    )
+    residuals: bool = setting(default=False, later=True)
+    """For the same measures: estimate the noise from the residuals of the general linear model, in
+    place of presentations minus the mean of their image."""
+    folds: Literal["run", "presentation", "session"] = setting(BRAIN_RDMS, "folds", later=True)
+    """For brain_measure = "crossnobis": independent parts of the data."""
+    allow_chosen: bool = setting(BRAIN_RDMS, "allow_chosen", description="{meaning}", later=True)
+    pooled: bool = setting(default=False, later=True)
+    """One RDM a region over the voxels of all subjects side by side, as Zhang et al. (2018, CCN:
+    voxels_per_roi = 100 of each); false: one a subject."""
 
     @field_validator("measure", mode="before")
     @classmethod
@@ -830,10 +1015,67 @@ class Rsa(Section):
             "folds": "several presentations in independent runs, which a network does not have",
         }
         raise ValueError(
-            f"'{value}' needs {lack[entry.needs]}, and RDMs of network and cortex must be of one "
-            f"measure; use one of {', '.join(choices_of(MEASURES))}, or 'neurometamer rdm "
-            f"--measure {value}' for regions alone"
+            f"'{value}' needs {lack[entry.needs]}; use one of {', '.join(choices_of(MEASURES))}, "
+            f'or brain_measure = "{value}" for the regions alone'
         )
+
+    @property
+    def of_brain(self) -> str:
+        """Dissimilarity over voxels.
+
+        Returns
+        -------
+        str
+            `brain_measure`, or `measure` where it is empty.
+        """
+        return self.brain_measure or self.measure
+
+    @field_validator("brain_measure", mode="after")
+    @classmethod
+    def _brain_measure_is_known(cls, value: str) -> str:
+        known = look_up(MEASURES) if value else {}
+        if value and value not in known:
+            raise unknown_name("brain_measure", value, known)
+        return value
+
+    @model_validator(mode="after")
+    def _noise_has_a_measure(self) -> Self:
+        fields = type(self).model_fields
+        used = {"": (), "noise": ("noise", "residuals")}
+        names = ("noise", "residuals", "folds", "allow_chosen")
+        needs = look_up(MEASURES)[self.brain_measure].needs if self.brain_measure else ""
+        unused = []
+        for name in names:
+            is_given = getattr(self, name) != fields[name].get_default()
+            if is_given and name not in used.get(needs, names):
+                unused.append(name)
+        if unused:
+            raise ValueError(
+                f"{name_ids(unused)} would change nothing with brain_measure = "
+                f'"{self.brain_measure}"; give brain_measure = "crossnobis" ("mahalanobis" for '
+                "noise and residuals alone), or leave these out"
+            )
+        if self.noise == "none" and (self.residuals or needs == "noise"):
+            raise ValueError(
+                'noise = "none" takes voxels as equally noisy, which fits neither residuals nor '
+                "mahalanobis; give an estimator of noise, or crossnobis without residuals"
+            )
+        if self.pooled and self.residuals:
+            raise ValueError(
+                "pooled and residuals: time courses of subjects differ and have no common noise; "
+                "leave out one of the two"
+            )
+        if self.pooled and needs == "folds" and self.folds == "run":
+            raise ValueError(
+                'pooled crossnobis with folds = "run": runs of subjects differ; give folds = '
+                '"presentation"'
+            )
+        if self.pooled and self.interval in ("subjects", "dual"):
+            raise ValueError(
+                f'pooled makes one of all subjects, and interval = "{self.interval}" resamples '
+                'subjects; give "stimuli", or leave out pooled'
+            )
+        return self
 
     @field_validator("comparator", mode="before")
     @classmethod
@@ -1007,7 +1249,7 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
     Raises
     ------
     InputError
-        With the first problem found: section and key, what came, what is allowed.
+        With every problem: section and key, what came, what is allowed.
 
     Examples
     --------
@@ -1018,29 +1260,39 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
     try:
         return StudySettings.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{where}: {_first_problem(error)}") from None
+        texts: dict[str, str] = {}
+        for problem in error.errors():
+            dotted, text = _problem_text(problem)
+            texts.setdefault(dotted, text)  # each member of a union has a problem of its own
+    if len(texts) == 1:
+        raise InputError(f"{where}: {''.join(texts.values())}")
+    lines = [f"{where}: {len(texts)} settings to correct:"]
+    for number, text in enumerate(texts.values(), start=1):
+        lines.append(f"({number}) {text}")
+    raise InputError("\n".join(lines))
 
 
-def _first_problem(error: ValidationError) -> str:
-    """Write the first problem in one line: section and key, what came, what is allowed."""
-    problem = error.errors()[0]
-    keys = [str(part) for part in problem["loc"] if part not in _TAGS]
+def _problem_text(problem: ErrorDetails) -> tuple[str, str]:
+    """Name the key of a problem, and write in one line what came and what is allowed."""
+    parts = [str(part) for part in problem["loc"]]
+    keys = [part for part in parts if not _MEMBER.fullmatch(part)]
     dotted = ".".join(keys)
-    if problem["type"] == "extra_forbidden":
-        *sections, key = keys
-        place = ".".join(sections) or "top level"
-        section: Any = StudySettings
-        for name in sections:
-            if not name.isdigit():  # else the number in a list of sections
-                section = _section_in(section.model_fields[name].annotation)
-        return f"[{place}] {unknown_name('key', key, section.model_fields)}"
-    if problem["type"] == "missing":
-        return f"{dotted} is missing; give it."
     text = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        *names, key = keys
+        section: Any = StudySettings
+        for name in names:
+            # else the number in a list of sections, or the name in a table of them
+            if name in section.model_fields:
+                section = _section_in(section.model_fields[name].annotation)
+        place = ".".join(names) or "top level"
+        return dotted, f"[{place}] {unknown_name('key', key, section.model_fields)}"
+    if problem["type"] == "missing":
+        return dotted, f"{dotted} is missing; give it."
     if problem["type"] == "value_error":
-        return f"{dotted}: {text}."
+        return dotted, f"{dotted}: {text}."
     given = repr(problem["input"])
-    return f"{dotted}: {text}; got {given[:80]}."
+    return dotted, f"{dotted}: {text}; got {given[:80]}."
 
 
 def _section_in(annotation: Any) -> Any:

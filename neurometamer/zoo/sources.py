@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -49,25 +50,13 @@ _OWN_KEYS = ("name", "import", "weights", "class_names")
 # ------------------------------------------------------------------------------------ the libraries
 
 
-def _missing(library: str, name: str) -> InputError:
-    return InputError(f"{name} needs the package {library}; install it with: pip install {library}")
-
-
-def _same_architecture(library: str, architecture: str) -> ModelEntry | None:
-    """Find a network of the table that has this architecture: its stages win over the rule."""
-    for entry in MODELS.values():
-        if (entry.library, entry.architecture) == (library, architecture):
-            return entry
-    return None
-
-
 def _with_known_stages(entry: ModelEntry) -> ModelEntry:
-    known = _same_architecture(entry.library, entry.architecture)
-    if known is None:
-        return entry
-    return replace(
-        entry, stages=known.stages, depths=known.depths, parameters=known.parameters
-    )
+    """Give a network the stages of the table, where that has the architecture."""
+    for known in MODELS.values():
+        if (known.library, known.architecture) == (entry.library, entry.architecture):
+            entry = replace(entry, parameters=known.parameters, depths=known.depths)
+            return replace(entry, stages=known.stages)
+    return entry
 
 
 def _timm_entry(name: str) -> ModelEntry:
@@ -75,7 +64,9 @@ def _timm_entry(name: str) -> ModelEntry:
     try:
         timm = importlib.import_module("timm")
     except ImportError:
-        raise _missing("timm", f"timm:{name}") from None
+        raise InputError(
+            f"timm:{name} needs the package timm; install it with: pip install timm"
+        ) from None
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.6)
@@ -83,17 +74,17 @@ def _timm_entry(name: str) -> ModelEntry:
             f"timm has no network '{architecture}'; near are: {', '.join(near) or 'none'}. "
             "timm.list_models() lists all."
         )
-    config = timm.get_pretrained_cfg(name)
-    if config is None:
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError:
         tags = timm.list_pretrained(f"{architecture}.*")
         raise InputError(
             f"timm has no weights '{name}'; it has {name_ids(tags) or 'none of this network'}."
-        )
+        ) from None
     _, height, width = config.input_size
     interpolation, notes = config.interpolation, ""
     if interpolation not in INTERPOLATIONS:
-        interpolation = "bicubic"
-        notes = f"resized by {interpolation} in place of {config.interpolation}"
+        interpolation, notes = "bicubic", f"resized bicubic in place of {config.interpolation}"
     url = file = ""
     if config.hf_hub_id:
         tag = config.hf_hub_id.partition("/")[2]
@@ -185,7 +176,7 @@ SOURCES: Mapping[str, Callable[[str], ModelEntry]] = {
 
 @checked
 def read_own_network(path: str | Path) -> tuple[str, ModelEntry]:
-    """Read a network that a user describes in a few lines of TOML.
+    r"""Read a network that a user describes in a few lines of TOML.
 
     Parameters
     ----------
@@ -221,7 +212,7 @@ def read_own_network(path: str | Path) -> tuple[str, ModelEntry]:
     >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = Path(folder) / "mine.toml"
-    ...     _ = file.write_text('like = "resnet18"\\nmean = [0.5, 0.5, 0.5]')
+    ...     _ = file.write_text('like = "resnet18"\nmean = [0.5, 0.5, 0.5]')
     ...     name, entry = read_own_network(file)
     >>> name, entry.architecture, entry.preprocessing.mean
     ('mine', 'resnet18', (0.5, 0.5, 0.5))
@@ -270,13 +261,13 @@ def _own_entry(settings: Mapping[str, Any], path: Path) -> ModelEntry:
         given |= {"library": "python", "architecture": f"{module}:{name}"}
     if not {"library", "architecture"} <= given.keys():
         raise InputError(
-            f"{path} does not say what to build; give import = \"MODULE:NAME\", or library and "
+            f'{path} does not say what to build; give import = "MODULE:NAME", or library and '
             "architecture, or like."
         )
     if given["library"] not in LIBRARIES:
         raise unknown_name("library", given["library"], LIBRARIES)
     if "weights" in settings:
-        file = path.parent / str(settings["weights"])
+        file = (path.parent / str(settings["weights"])).absolute()
         given |= {"weights_file": str(file), "weights_url": "", "weights_package": ""}
         given |= {"weights_tag": "", "sha256": settings.get("sha256", "")}
     names = settings.get("class_names")
@@ -313,14 +304,19 @@ def build_imported(place: str, **arguments: Any) -> Any:
     module_name, _, name = place.rpartition(":")
     try:
         if module_name.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
+            spec = importlib.util.spec_from_file_location(
+                f"own_{Path(module_name).stem}", module_name
+            )
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # dataclasses look for it there
             spec.loader.exec_module(module)
         else:
             module = importlib.import_module(module_name)
-    except (ImportError, OSError, SyntaxError) as error:
-        raise InputError(f"{module_name} cannot be imported: {error}; correct import.") from error
+    except Exception as error:  # a user's code may raise anything
+        raise InputError(
+            f"{module_name} cannot be imported: {one_line(error)}; correct it, or import."
+        ) from error
     if not hasattr(module, name):
         raise unknown_name(f"name in {module_name}", name, [*vars(module)])
     network = getattr(module, name)
@@ -328,8 +324,8 @@ def build_imported(place: str, **arguments: Any) -> Any:
         network = network(**arguments)
     if not isinstance(network, nn.Module):
         raise InputError(
-            f"{place} gives a {type(network).__name__}, not a torch.nn.Module; name a function that "
-            "builds the network."
+            f"{place} gives a {type(network).__name__}, not a torch.nn.Module; name a function "
+            "that builds the network."
         )
     return network
 
@@ -365,15 +361,17 @@ def build_network(name: str, entry: ModelEntry) -> torch.nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):
             return LIBRARIES[entry.library](entry.architecture, **entry.arguments)
-    except ImportError:
+    except InputError:
+        raise
+    except ImportError as error:
         raise InputError(
-            f"{name} ({entry.architecture}) needs the package timm; install it with: pip install "
-            "'neurometamer[demo]'"
-        ) from None
-    except (TypeError, ValueError, RuntimeError) as error:
+            f"{name} ({entry.architecture}) needs the package {error.name}; install it (timm comes "
+            "with pip install 'neurometamer[demo]')."
+        ) from error
+    except Exception as error:  # a user's code may raise anything
         raise InputError(
-            f"{name}: {entry.library} cannot build {entry.architecture}: {one_line(error)}; correct "
-            "the architecture or its arguments."
+            f"{name}: {entry.library} cannot build {entry.architecture}: {one_line(error)}; "
+            "correct the architecture or its arguments."
         ) from error
 
 
@@ -397,6 +395,12 @@ def find_entry(name: str) -> tuple[str, ModelEntry]:
     ------
     InputError
         As `model_entry`.
+
+    Examples
+    --------
+    >>> name, entry = find_entry("robustbench:imagenet/Linf/Salman2020Do_R18")
+    >>> name, entry.weights_tag
+    ('resnet18_robust', 'Salman2020Do_R18')
     """
     if not isinstance(name, str):
         raise InputError(

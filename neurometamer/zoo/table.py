@@ -134,6 +134,13 @@ class ModelEntry:
         Arguments of the function that builds the architecture.
     classes : callable
         Names of the classes, in the order of the outputs; empty where they have no names.
+
+    Examples
+    --------
+    >>> from neurometamer.zoo import MODELS
+    >>> entry = MODELS["resnet18_robust"]
+    >>> entry.training, entry.threat, entry.epsilon, entry.depths
+    ('adversarial', 'Linf', '4/255', ('layer1.1', 'layer2.1', 'layer3.1'))
     """
 
     library: str
@@ -166,9 +173,8 @@ class ModelEntry:
 PIXEL_KEYS = ("mean", "std", "pixels")
 CUT_KEYS = ("size", "resize", "interpolation")
 _MADE = ("preprocessing", "classes")  # fields that are made of other keys
-ENTRY_KEYS = ("like", *PIXEL_KEYS, *CUT_KEYS) + tuple(
-    field.name for field in fields(ModelEntry) if field.name not in _MADE
-)
+_FIELDS = [field.name for field in fields(ModelEntry) if field.name not in _MADE]
+ENTRY_KEYS = ("like", *PIXEL_KEYS, *CUT_KEYS, *_FIELDS)
 """Keys of a network in ``networks.toml`` and in the file of a user."""
 
 
@@ -217,21 +223,19 @@ def entry_of(settings: Mapping[str, Any], pixels: Mapping[str, Any], **more: Any
     )
 
 
-def _read_table() -> tuple[dict[str, ModelEntry], dict[str, tuple[str, ...]], dict[str, Any]]:
-    """Read the networks, the sets and the pixels that come with the package."""
-    text = Path(__file__).with_name("networks.toml").read_text(encoding="utf-8")
-    content = tomllib.loads(text)
-    settings: dict[str, dict[str, Any]] = {}
-    for name, own in content["networks"].items():
-        inherited = settings[own.pop("like")] if "like" in own else {}
-        settings[name] = {**inherited, **own}
-    networks = {name: entry_of(own, content["pixels"]) for name, own in settings.items()}
-    sets = {name: tuple(members) for name, members in content["sets"].items()}
-    return networks, sets, content["pixels"]
-
-
-MODELS, MODEL_SETS, PIXELS = _read_table()
-"""The networks known by name, sets of them by name, and means and standard deviations by name."""
+_CONTENT = tomllib.loads(Path(__file__).with_name("networks.toml").read_text(encoding="utf-8"))
+_SETTINGS: dict[str, dict[str, Any]] = {}
+for _name, _own in _CONTENT["networks"].items():
+    _inherited = _SETTINGS[_own.pop("like")] if "like" in _own else {}
+    _SETTINGS[_name] = {**_inherited, **_own}
+PIXELS: Mapping[str, Any] = _CONTENT["pixels"]
+"""Names of means and standard deviations to both."""
+MODELS: dict[str, ModelEntry] = {name: entry_of(own, PIXELS) for name, own in _SETTINGS.items()}
+"""The networks known by name."""
+MODEL_SETS: dict[str, tuple[str, ...]] = {
+    name: tuple(members) for name, members in _CONTENT["sets"].items()
+}
+"""Names of sets of networks to their members."""
 
 
 def expand_sets(names: str | Sequence[str]) -> list[str]:

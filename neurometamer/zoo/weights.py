@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import re
 import sys
@@ -42,6 +41,16 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     ------
     InputError
         Missing file, unknown suffix, or a file that holds something else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torch
+    >>> with tempfile.NamedTemporaryFile(suffix=".pth") as file:
+    ...     torch.save({"state_dict": {"layer.weight": torch.ones(2)}}, file.name)
+    ...     weights = read_weights(file.name)
+    >>> list(weights)
+    ['layer.weight']
     """
     import torch
 
@@ -226,6 +235,33 @@ def _check_normalization(rest: Mapping[str, torch.Tensor], entry: ModelEntry, pa
             )
 
 
+def _renamed(
+    network: torch.nn.Module,
+    own: Mapping[str, torch.Tensor],
+    given: dict[str, torch.Tensor],
+    entry: ModelEntry,
+    path: Path,
+) -> dict[str, torch.Tensor]:
+    """Give weights the names of the network, where it is known how; else as they are."""
+    own_shapes = [value.shape for value in own.values()]
+    shapes = [value.shape for value in given.values()]
+    if entry.weights_package and shapes == own_shapes:
+        return dict(zip(own, given.values(), strict=True))
+    module = sys.modules.get(type(network).__module__)
+    rename = getattr(module, "checkpoint_filter_fn", None)
+    if rename is None:
+        return given
+    rest = {key: value for key, value in given.items() if key not in own}
+    _check_normalization(rest, entry, path)
+    beside = {key for key in rest if key.rpartition(".")[2] in _BESIDE}
+    weights = {key: value for key, value in given.items() if key not in beside}
+    try:
+        renamed = rename(dict(weights), network)
+    except Exception:  # timm cannot rename it: the caller says what does not fit
+        return weights
+    return {key: value for key, value in renamed.items() if key in own or key in weights}
+
+
 def load_into(
     network: torch.nn.Module, state: dict[str, torch.Tensor], entry: ModelEntry, path: Path
 ) -> None:
@@ -253,21 +289,8 @@ def load_into(
     """
     own = _without_counters(network.state_dict())
     given = _unwrapped(own, _without_counters(state), entry, path)
-    if own.keys() != given.keys() and entry.weights_package:
-        own_shapes = [value.shape for value in own.values()]
-        shapes = [value.shape for value in given.values()]
-        if shapes == own_shapes:
-            given = dict(zip(own, given.values(), strict=True))
-    rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
-    if own.keys() != given.keys() and rename is not None:
-        rest = {key: value for key, value in given.items() if key not in own}
-        _check_normalization(rest, entry, path)
-        beside = [key for key in rest if key.rpartition(".")[2] in _BESIDE]
-        for key in beside:
-            del given[key]
-        with contextlib.suppress(Exception):  # what it cannot rename is told below
-            renamed = rename(dict(given), network)
-            given = {key: renamed[key] for key in renamed if key in own or key in given}
+    if own.keys() != given.keys():
+        given = _renamed(network, own, given, entry, path)
     missing = [key for key in own if key not in given]
     extra = [key for key in given if key not in own]
     wrong = []

@@ -76,12 +76,25 @@ def test_a_table_gives_the_ids_of_any_image(betas, masks, table, tmp_path):
 
 
 def test_glmsingle_writes_hdf5(betas, masks, table, tmp_path):
+    random = np.random.default_rng(8)
     file = tmp_path / "TYPED_FITHRF_GLMDENOISE_RR.hdf5"
     with h5py.File(file, "w") as written:
         written["betasmd"] = betas
         written["pcnum"] = 3
-        written["FRACvalue"] = np.full(SHAPE, 0.5)
+        written["FRACvalue"] = fractions = random.uniform(0.1, 1, SHAPE)
+        written["HRFindex"] = shapes = random.integers(0, 3, SHAPE)
     patterns = read_beta_images(file, masks, volumes=table)
+    index = tuple(patterns.voxels[["i", "j", "k"]].to_numpy().T)
+    np.testing.assert_array_equal(patterns.voxels["fraction"], fractions[index])
+    np.testing.assert_array_equal(patterns.voxels["hrf_index"], shapes[index])
+    once = ~patterns.voxels.duplicated(["i", "j", "k"]).to_numpy()
+    names, counts = np.unique(shapes[index][once], return_counts=True)
+    told = patterns.provenance["hrf"]["n_voxels"]
+    assert told == {f"HRFindex {name}": count for name, count in zip(names, counts, strict=True)}
+    assert patterns.provenance["noise"] == {"n_regressors": 3}
+    # six decimals are kept
+    quarters = np.quantile(fractions[index][once], [0.25, 0.5, 0.75])
+    np.testing.assert_allclose(patterns.provenance["shrinkage"]["fractions"], quarters, atol=1e-6)
     np.testing.assert_array_equal(patterns.values, expected(betas, [0, 1, 2, 3, 4]))
     assert chosen_on_all_runs(patterns.provenance) == ("denoised", "shrunken")
     # fitted on a list of voxels: the mask that made the list says where they lie
@@ -91,9 +104,22 @@ def test_glmsingle_writes_hdf5(betas, masks, table, tmp_path):
     listed = tmp_path / "TYPEB_FITHRF.hdf5"
     with h5py.File(listed, "w") as written:
         written["betasmd"] = betas[brain > 0].reshape(-1, 1, 1, 6)
+        written["HRFindex"] = shapes[brain > 0].reshape(-1, 1, 1)
     placed = read_beta_images(listed, masks, volumes=table, grid=tmp_path / "brain.nii")
     np.testing.assert_array_equal(placed.values, patterns.values)
     assert chosen_on_all_runs(placed.provenance) == ()
+    assert placed.provenance["hrf"] == patterns.provenance["hrf"]
+    assert "fraction" not in placed.voxels and "noise" not in placed.provenance
+    for name, wrong, message in (
+        ("FRACvalue", np.ones(4), r"'FRACvalue' has the shape \(4,\), but 'betasmd'"),
+        ("pcnum", [1, 2], r"'pcnum' has the shape \(2,\)"),
+    ):
+        spoiled = tmp_path / f"TYPED_{name}.hdf5"
+        with h5py.File(spoiled, "w") as written:
+            written["betasmd"] = betas
+            written[name] = wrong
+        with pytest.raises(InputError, match=message):
+            read_beta_images(spoiled, masks, volumes=table)
     with pytest.raises(InputError, match="a list of 18 voxels; give the mask"):
         read_beta_images(listed, masks, volumes=table)
     with pytest.raises(InputError, match=r"holds 18 voxels, but V1\.nii"):

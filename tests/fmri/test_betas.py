@@ -11,8 +11,11 @@ import pytest
 
 from fmri import (
     BoldRun,
+    DesignOptions,
     estimate_betas,
+    estimate_contrast,
     event_design,
+    event_regressors,
     noise_gain,
     read_betas,
     read_masks,
@@ -21,6 +24,8 @@ from fmri import (
     read_voxels,
     write_betas,
 )
+from fmri.betas import HRFS
+from fmri.betas.hrf import CANONICAL
 from neurometamer.errors import InputError
 
 
@@ -187,6 +192,10 @@ def test_percent_needs_a_mean(make_run):
     assert estimate_betas([run], {"V1": mask}, units="raw").provenance["settings"]["units"] == "raw"
 
 
+SPIKES = np.eye(60)
+"""Regressors of scrubbed volumes."""
+
+
 def with_events(run: BoldRun, onsets, **changes):
     table = pd.DataFrame(
         {"onset": onsets, "duration": 2.0, "trial_type": [f"t{row}" for row in range(len(onsets))]}
@@ -205,7 +214,16 @@ def with_events(run: BoldRun, onsets, **changes):
         ([4, 30, 30.1], {}, "too close in time"),
         ([4, 30, 119], {}, "run ends before the response to 't2' at 119 s"),
         ([119.9], {}, "run ends before the response to 't0' at 119.9 s"),
-        (list(range(2, 118, 2)), {}, r"61 columns \(58 events\) for 60 volumes"),
+        (
+            list(range(2, 118, 2)),
+            {},
+            r"61 columns for 60 volumes \(58 events, 3 of drifts and mean\)",
+        ),
+        (
+            [4, 30],
+            {"a": np.sin(np.arange(60)), **{f"m{number}": SPIKES[number] for number in range(55)}},
+            r"61 columns for 60 volumes \(2 events, 3 of drifts and mean, 1 confound, 55 scrubbed",
+        ),
         (
             [4, 30],
             {"a": np.arange(60), "b": 3.0 - np.arange(60)},
@@ -295,3 +313,34 @@ def test_masks_and_runs_are_checked(make_run):
             [run, read_run(bold, events, subject="08", run="2")],
             {"V1": np.ones((4, 5, 3), dtype=bool)},
         )
+
+
+def test_options_of_designs_are_keywords_and_a_misspelt_one_is_named(make_run):
+    bold, events, mask = make_run()
+    run = read_run(bold, events)
+    masks = {"V1": mask}
+    chosen = {"hrf_model": "spm", "high_pass": 0.02}
+    settings = estimate_betas([run], masks, noise_model="ols", **chosen).provenance["settings"]
+    assert (settings["hrf_model"], settings["high_pass"]) == ("spm", 0.02)
+    assert settings["ignore"] == ["blank", "n/a"] and settings["slice_time_ref"] is None
+    for call in (
+        lambda: estimate_betas([run], masks, hrf_modle="spm"),
+        lambda: event_design(run, hrf_modle="spm"),
+        lambda: estimate_contrast([run], "a - b", hrf_modle="spm"),
+    ):
+        with pytest.raises(InputError, match=r"hrf_modle.*hrf_model"):
+            call()
+    with pytest.raises(InputError, match=r"hrf_model 'boynton'.*glover, spm"):
+        DesignOptions(hrf_model="boynton")
+
+
+@pytest.mark.parametrize("hrf_model", HRFS)
+def test_designs_and_the_library_build_the_same_regressors(make_run, hrf_model):
+    bold, events, _ = make_run()
+    run = read_run(bold, events)
+    kept, design = event_design(run, hrf_model=hrf_model, slice_time_ref=0.3)
+    times = (np.arange(run.n_volumes) + 0.3) * run.t_r
+    onsets, durations = kept["onset"].to_numpy(), kept["duration"].to_numpy()
+    ours = event_regressors(times, onsets, durations, CANONICAL[hrf_model])
+    # 1e-12: the design has nilearn's samples of the response, computed in another order.
+    np.testing.assert_allclose(ours, design.to_numpy()[:, : len(kept)], atol=1e-12)

@@ -124,3 +124,15 @@ def test_unknown_conditions_and_empty_masks_are_named(simulated):
         estimate_contrast(runs, "img00 - img01", mask=mask)
     with pytest.raises(InputError, match="units of an effect 't'"):
         estimate_contrast(runs, "img00 - img01", units="t")
+
+
+def test_voxels_are_fitted_some_at_a_time(simulated, monkeypatch):
+    runs = read_runs(simulated.bold[:2], simulated.events[:2], simulated.confounds[:2])
+    first, second = simulated.truth.conditions[:2]
+    whole = estimate_contrast(runs, f"{first} - {second}")
+    monkeypatch.setattr("fmri.betas.contrasts._AT_A_TIME", 50)
+    parts = estimate_contrast(runs, f"{first} - {second}")
+    assert parts.provenance["dof"] == whole.provenance["dof"] > 0
+    for name in ("effect", "t", "z"):
+        # 1e-9 of values up to 30: matrix products of other sizes round otherwise.
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), atol=1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 
 import nibabel
@@ -16,15 +17,20 @@ from fmri import (
     SingleTrialOptions,
     estimate_betas,
     join_regions,
+    read_betas,
+    read_bids_betas,
     read_patterns,
+    read_published,
     read_regions,
     read_run,
     read_runs,
     read_surface_patterns,
     write_betas,
+    write_bids_betas,
     write_patterns,
 )
 from fmri.series import SERIES_READERS, SeriesReader, open_series, read_places
+from neurometamer.commands import fmri_betas, fmri_patterns
 from neurometamer.errors import InputError
 
 N_LEFT, N_RIGHT, N_VOXELS, N_VOLUMES, T_R = 30, 40, 6, 60, 2.0
@@ -205,13 +211,20 @@ def test_options_of_single_trials_give_surfaces_the_betas_of_the_volume(three_ru
     assert record["options"]["hrf"] == options.hrf
 
 
-def test_patterns_of_surfaces_are_kept_on_disk_but_not_as_a_volume(folder, tmp_path):
+def test_patterns_of_surfaces_are_kept_on_disk_and_betas_as_surfaces(folder, tmp_path):
     run = read_run(folder / "lh.bold.mgz", EVENTS)
     patterns = estimate_betas([run], {"V1": vertex_mask()})
     file = write_patterns(patterns, tmp_path / "patterns.h5")
     assert read_patterns(file).digest == patterns.digest
-    with pytest.raises(InputError, match=r"these patterns are of vertices \(V1\), not of a volume"):
-        write_betas(patterns, tmp_path / "betas")
+    written = write_betas(patterns, tmp_path / "betas")
+    for side, length in (("L", N_LEFT), ("R", N_RIGHT)):
+        of_side = nibabel.load(written / f"betas_hemi-{side}.func.gii")
+        own = patterns.voxels["hemisphere"] == side
+        maps = np.array(of_side.agg_data())
+        assert maps.shape == (len(patterns), length)
+        vertices = patterns.voxels["i"][own]
+        np.testing.assert_array_equal(maps[:, vertices], patterns.values[:, own].astype("f4"))
+        assert np.isnan(np.delete(maps, vertices, axis=1)).all()
 
 
 def test_one_region_of_both_hemispheres_and_each_alone(folder, tmp_path):
@@ -430,3 +443,115 @@ def test_responses_of_both_hemispheres_keep_their_names(tmp_path):
     nibabel.save(nibabel.GiftiImage(darrays=[array]), tmp_path / "responses.func.gii")
     patterns = read_surface_patterns(tmp_path / "responses.func.gii", table)
     assert patterns.voxels["hemisphere"].unique().tolist() == ["R"]
+
+
+def on_surfaces(folder, target):
+    """Estimate betas of two runs on surfaces, one a session, in regions that share a vertex."""
+    runs, kept = [], vertex_mask()
+    for session in ("a", "b"):
+        name = "sub-01_ses-{}_task-images_hemi-{}_space-fsaverage5_bold.func.gii"
+        for side in "LR":
+            made = nibabel.load(folder / f"sub-01_run-1_hemi-{side}_space-fsaverage5_bold.func.gii")
+            values = np.array([array.data for array in made.darrays])
+            later = values[::-1] if session == "b" else values
+            as_gifti(target / name.format(session, side), later)
+        runs.append(read_run(target / name.format(session, "L"), EVENTS))
+    return estimate_betas(runs, {"V1": kept, "all": np.ones(len(kept), dtype=bool)})
+
+
+def test_betas_of_surfaces_are_derivatives_of_a_hemisphere_each(folder, tmp_path):
+    patterns = on_surfaces(folder, tmp_path)
+    maps = write_bids_betas(patterns, tmp_path, den="64")
+    end = "space-fsaverage5_den-64_stat-effect_desc-Singletrial_statmap.func.gii"
+    assert [path.relative_to(tmp_path).as_posix() for path in maps] == [
+        f"sub-01/ses-{session}/func/sub-01_ses-{session}_task-images_hemi-{side}_{end}"
+        for session in "ab"
+        for side in "LR"
+    ]
+    for path in maps:
+        assert path.with_name(path.name.replace(".func.gii", ".json")).is_file()
+    left = nibabel.load(maps[0])
+    assert [array.meta["Name"] for array in left.darrays] == ["a", "b", "a", "c"]
+    assert left.meta["AnatomicalStructurePrimary"] == "CortexLeft"
+    rows = patterns.observations["session"] == "a"
+    own = (patterns.voxels["roi"] == "all") & (patterns.voxels["hemisphere"] == "L")
+    expected = patterns.values[np.ix_(rows, own)].astype(np.float32)
+    np.testing.assert_array_equal(np.array(left.agg_data()), expected)
+    label = tmp_path / "lh.V1.label"
+    label.write_text("#!ascii label\n3\n3 0 0 0 1\n4 0 0 0 1\n9 0 0 0 1\n")
+    again = read_bids_betas(tmp_path, {"V1": label}, subject="01")
+    own = (patterns.voxels["roi"] == "V1") & (patterns.voxels["hemisphere"] == "L")
+    np.testing.assert_array_equal(again.values, patterns.values[:, own].astype(np.float32))
+    pd.testing.assert_frame_equal(again.observations, patterns.observations)
+    assert again.provenance["grid"]["n_vertices"] == {"L": N_LEFT, "R": N_RIGHT}
+    # the reader of published data finds the same maps
+    published = read_published(tmp_path / "sub-01", rois={"V1": str(label)}, ids="condition")
+    np.testing.assert_array_equal(published.values, again.values)
+    assert published.conditions == again.conditions
+    maps[1].unlink()
+    with pytest.raises(InputError, match="hemi-"):
+        read_bids_betas(tmp_path, {"V1": label}, subject="01")
+    folder_of_ours = write_betas(patterns, tmp_path / "betas")
+    assert sorted(path.name for path in folder_of_ours.glob("*.gii")) == [
+        "betas_hemi-L.func.gii",
+        "betas_hemi-R.func.gii",
+    ]
+    kept = read_betas(folder_of_ours, {"V1": label})
+    np.testing.assert_array_equal(kept.values, again.values)
+    pd.testing.assert_frame_equal(kept.observations, patterns.observations)
+
+
+def test_betas_of_cifti_are_a_dscalar_with_the_models_of_their_series(folder, tmp_path):
+    series = folder / "sub-01_run-1_space-fsLR_bold.dtseries.nii"
+    mask = np.zeros(64, dtype=bool)
+    mask[[2, 30, 60, 63]] = True
+    patterns = estimate_betas([read_run(series, EVENTS)], {"some": mask})
+    with pytest.raises(InputError, match=r"of CIFTI, and only a file knows .* \(like\)"):
+        write_bids_betas(patterns, tmp_path)
+    (path,) = write_bids_betas(patterns, tmp_path, den="91k", like=series)
+    end = "task-images_space-fsLR_den-91k_stat-effect_desc-Singletrial_statmap.dscalar.nii"
+    assert path.name == f"sub-01_{end}"
+    image = nibabel.load(path)
+    rows, models = (image.header.get_axis(number) for number in (0, 1))
+    assert models == brain_models() and rows.name.tolist() == ["a", "b", "a", "c"]
+    values = image.get_fdata(dtype=np.float32)
+    np.testing.assert_array_equal(values[:, mask], patterns.values.astype(np.float32))
+    assert np.isnan(values[:, ~mask]).all()
+    whole = np.zeros((1, 64), dtype=np.float32)
+    whole[:, mask] = 1
+    scalars = nibabel.cifti2.ScalarAxis(["mask"])
+    as_cifti(tmp_path / "mask.dscalar.nii", whole, scalars)
+    chosen = {"some": f"{tmp_path / 'mask.dscalar.nii'} > 0.5"}
+    again = read_bids_betas(tmp_path, chosen, subject="01")
+    np.testing.assert_array_equal(again.values, patterns.values.astype(np.float32))
+    pd.testing.assert_frame_equal(again.voxels, patterns.voxels)
+    pd.testing.assert_frame_equal(again.observations, patterns.observations)
+    ours = read_betas(write_betas(patterns, tmp_path / "betas", like=series), chosen)
+    np.testing.assert_array_equal(ours.values, again.values)
+    other = nibabel.cifti2.BrainModelAxis.from_surface(np.arange(3), 9, name="CORTEX_LEFT")
+    file = tmp_path / "other.dscalar.nii"
+    nibabel.save(nibabel.Cifti2Image(np.zeros((1, 3), dtype=np.float32), (scalars, other)), file)
+    with pytest.raises(InputError, match="has other vertices and voxels than these betas"):
+        write_bids_betas(patterns, tmp_path / "more", like=file)
+
+
+def test_the_command_writes_betas_of_cifti_and_reads_them_back(folder, tmp_path):
+    start = tmp_path / "sub-01_task-x_run-1"
+    series = start.with_name(f"{start.name}_space-fsLR_den-91k_bold.dtseries.nii")
+    shutil.copy(folder / "sub-01_run-1_space-fsLR_bold.dtseries.nii", series)
+    events = start.with_name(f"{start.name}_events.tsv")
+    EVENTS.to_csv(events, sep="\t", index=False)
+    whole = np.zeros((1, 64), dtype=np.float32)
+    whole[:, [1, 30, 60]] = 1
+    as_cifti(tmp_path / "m.dscalar.nii", whole, nibabel.cifti2.ScalarAxis(["m"]))
+    regions = {"some": f"{tmp_path / 'm.dscalar.nii'} > 0.5"}
+    files = {"bold": [series], "events": [events]}
+    direct = fmri_patterns(regions, **files)
+    for bids in (True, False):
+        written = fmri_betas(regions, tmp_path / f"out-{bids}", as_bids=bids, **files)
+        names = [path.name for path in written.rglob("*.dscalar.nii")]
+        end = "space-fsLR_den-91k_stat-effect_desc-Singletrial_statmap.dscalar.nii"
+        assert names == [f"sub-01_task-x_{end}" if bids else "betas.dscalar.nii"]
+        again = fmri_patterns(regions, betas=written, subject="01")
+        np.testing.assert_array_equal(again.values, direct.values.astype(np.float32))
+        assert again.conditions == direct.conditions

@@ -211,7 +211,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 
 def commands_that_fill_a_folder():
     """Name each with its argument for the folder."""
-    from fmri.betas.estimate import write_betas
+    from fmri.betas.beta_files import write_betas
     from neurometamer import commands
     from neurometamer.behavior.experiment import write_experiment_page
     from neurometamer.commands.behavior import behavior_analyze

@@ -74,7 +74,7 @@ def test_contrast_writes_maps(simulated, tmp_path, monkeypatch):
     assert shapes == {nibabel.load(simulated.bold[0]).shape[:3]}
     with pytest.raises(InputError, match="cannot be read"):
         fmri_betas({}, tmp_path, bold=["no.nii"], events=["no.tsv"], contrast="c0 -")
-    with pytest.raises(InputError, match="estimator go with betas"):
+    with pytest.raises(InputError, match="--estimator go with betas"):
         fmri_betas(
             simulated.masks,
             tmp_path,
@@ -96,7 +96,7 @@ def test_contrast_writes_maps(simulated, tmp_path, monkeypatch):
 
 def test_derivatives_and_foreign_betas_become_patterns(simulated, tmp_path):
     root = fmri_betas(
-        simulated.masks, tmp_path / "bids", **files(simulated), bids=True, per="condition"
+        simulated.masks, tmp_path / "bids", **files(simulated), as_bids=True, per="condition"
     )
     patterns = fmri_patterns(simulated.masks, betas=root, subject="01")
     assert patterns.values.shape == (8, 60)

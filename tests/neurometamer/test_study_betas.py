@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from html import unescape
-from importlib.util import find_spec
 from pathlib import Path
 
 import h5py
@@ -13,6 +11,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from small_studies import IDS, copy_photographs
 
 from fmri import Patterns, read_beta_images, read_patterns, write_patterns
 from fmri.betas.hrf import LIBRARY_ENDS
@@ -24,8 +23,6 @@ from neurometamer.store import read_hdf5_table, read_table
 from neurometamer.study import run_study
 from neurometamer.study.brain_steps import beta_rows
 
-PICTURES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "brick.png", "camera.png")
-IDS = [name.split(".")[0] for name in PICTURES]
 STUDY = """
 [images]
 ready = "photographs"
@@ -63,10 +60,7 @@ patterns = "anna.h5"
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("studies")
-    source = Path(find_spec("skimage").submodule_search_locations[0]) / "data"
-    (folder / "photographs").mkdir()
-    for name in PICTURES:
-        shutil.copy(source / name, folder / "photographs" / name)
+    copy_photographs(folder / "photographs")
     return folder
 
 
@@ -94,6 +88,7 @@ def glmsingle(folder: Path) -> Patterns:
         file["betasmd"] = np.concatenate([signal, signal], axis=-1) + noise
         file["pcnum"] = 3
         file["FRACvalue"] = np.full(shape, 0.5)
+        file["HRFindex"] = np.arange(np.prod(shape)).reshape(shape) % 4
     masks = {name: folder / f"{name}.nii" for name in ("V1", "LO")}
     return read_beta_images(
         folder / "TYPED_FITHRF_GLMDENOISE_RR.hdf5", masks, volumes=folder / "volumes.csv"
@@ -154,7 +149,12 @@ def test_shrunken_betas_made_elsewhere_are_told_as_such(photographs):
         "The betas of anna, made elsewhere (glmsingle), are denoised and shrunken by what was "
         "chosen on all runs together"
     )
-    assert words in (out / "methods.txt").read_text(encoding="utf-8")
+    methods = (out / "methods.txt").read_text(encoding="utf-8")
+    assert words in methods
+    assert "(shapes taken: 4; chosen by glmsingle)" in methods
+    assert "noise regressors: 3 (chosen by glmsingle)" in methods
+    assert "a fraction of .50 of their length in the median voxel (chosen by glms" in methods
+    assert rows["n_noise"].tolist() == [3] and rows["fraction_q1"].tolist() == [0.5]
     assert words in unescape((out / "report.html").read_text(encoding="utf-8"))
     works = study_works(read_study(out))
     assert {"kay2013", "prince2022", "rokem2020"} <= set(works) and "nilearn" not in works
