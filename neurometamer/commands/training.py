@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -221,12 +221,8 @@ def own_network_text(
     tables = {"arguments": entry.arguments, "stages": entry.stages}
     lines = [f"{key} = {json.dumps(value)}" for key, value in facts.items()]
     for title, table in tables.items():
-        lines += _table_lines(title, table)
+        if table:
+            lines += ["", f"[{title}]"]
+        for key, value in table.items():
+            lines.append(f"{json.dumps(key)} = {json.dumps(value)}")
     return "\n".join(lines) + "\n"
-
-
-def _table_lines(title: str, table: Mapping[str, Any]) -> list[str]:
-    if not table:
-        return []
-    rows = [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in table.items()]
-    return ["", f"[{title}]", *rows]

@@ -19,7 +19,7 @@ from neurometamer.training.perturbations import (
     check_sigma,
     perturb,
 )
-from neurometamer.training.pictures import Cuts, LabeledImages, batches
+from neurometamer.training.pictures import Cuts, LabeledImages, batches, image_seed
 from neurometamer.training.recipes import ADVERSARIAL, RANDOM, TrainingRecipe
 from stimuli_gen.models import resolve_device
 from stimuli_gen.photographs import Preprocessing
@@ -82,7 +82,7 @@ def accuracy(
         for number in range(n_tries):
             seen = images
             if change is not None:
-                seeds = [_seed(cuts.seed, row, number) for row in own]
+                seeds = [image_seed(cuts.seed, row, number, 6) for row in own]
                 batch = Batch(
                     images=images,
                     labels=labels,
@@ -97,11 +97,6 @@ def accuracy(
         n_right = n_right + right.sum()
     network.train(was_training)
     return int(n_right) / n_images
-
-
-def _seed(seed: int, row: int, number: int) -> int:
-    drawn = np.random.SeedSequence([seed, row, number, 6]).generate_state(1, np.uint64)
-    return int(drawn[0] >> np.uint64(1))
 
 
 @checked_with(own=("network",))

@@ -34,7 +34,13 @@ from neurometamer.summaries import short_repr
 from neurometamer.training.curves import accuracy
 from neurometamer.training.networks import PixelNetwork, check_outputs, copied_for_training
 from neurometamer.training.perturbations import Batch, check_sigma, perturb
-from neurometamer.training.pictures import Cuts, LabeledImages, batches, check_apart
+from neurometamer.training.pictures import (
+    Cuts,
+    LabeledImages,
+    batches,
+    check_apart,
+    image_seed,
+)
 from neurometamer.training.recipes import (
     LoopOptions,
     TrainingRecipe,
@@ -204,8 +210,8 @@ def train_network(
         check_sigma(sigma, preprocessing.size)
     if recipe.train_batch_size > len(training):
         raise InputError(
-            f"train_batch_size is {recipe.train_batch_size}, but there are {len(training)} training images; "
-            "give fewer."
+            f"train_batch_size is {recipe.train_batch_size}, but there are {len(training)} "
+            "training images; give fewer."
         )
     with _processes(run.device) as (processes, device):
         pixels = PixelNetwork(copied_for_training(network), preprocessing, recipe.color)
@@ -359,8 +365,9 @@ class _Trainer:
         n_parts = processes.n_processes * recipe.accumulate
         if recipe.train_batch_size % n_parts:
             raise InputError(
-                f"train_batch_size is {recipe.train_batch_size}, which {processes.n_processes} process(es) of "
-                f"{recipe.accumulate} part(s) do not divide; give a multiple of {n_parts}."
+                f"train_batch_size is {recipe.train_batch_size}, which {processes.n_processes} "
+                f"process(es) of {recipe.accumulate} part(s) do not divide; give a multiple of "
+                f"{n_parts}."
             )
         weights = [weight for weight in pixels.parameters() if weight.requires_grad]
         if recipe.optimizer == "adamw":
@@ -381,7 +388,16 @@ class _Trainer:
             places = [device.index] if device.type == "cuda" else None
             self.parallel = DistributedDataParallel(pixels, device_ids=places)
         self.saved = time.monotonic()
-        self.writer = _tensorboard(folder) if loop.tensorboard and processes.rank == 0 else None
+        self.writer: Any = None
+        if loop.tensorboard and processes.rank == 0:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise InputError(
+                    "tensorboard is not installed; pip install tensorboard, or leave it out "
+                    "(--tensorboard)."
+                ) from None
+            self.writer = SummaryWriter(folder / "tensorboard")
 
     def train(self, interrupt: Interrupt) -> None:
         """Go on from the last checkpoint to the end.
@@ -428,7 +444,7 @@ class _Trainer:
             if self.run.progress is not None:
                 done = state.epoch * self.n_steps + state.step
                 self.run.progress(done, recipe.epochs * self.n_steps)
-            if self._asked_to_stop(interrupt):
+            if self.asked_to_stop(interrupt):
                 state.seconds += time.monotonic() - begun
                 self.save()
                 interrupt.stop()
@@ -449,7 +465,7 @@ class _Trainer:
         draws = np.random.SeedSequence([recipe.seed, state.epoch, state.step, 4])
         dropout = draws.spawn(self.processes.n_processes)[self.processes.rank]
         torch.manual_seed(int(dropout.generate_state(1)[0]))
-        seeds = [_image_seed(recipe.seed, state.epoch, int(row)) for row in rows]
+        seeds = [image_seed(recipe.seed, state.epoch, int(row), 5) for row in rows]
         rate = learning_rate(recipe, state.epoch + state.step / self.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -493,7 +509,7 @@ class _Trainer:
         state.loss = state.loss + losses.detach()
         state.n_correct = state.n_correct + (logits.argmax(dim=1) == batch.labels).sum()
 
-    def _asked_to_stop(self, interrupt: Interrupt) -> bool:
+    def asked_to_stop(self, interrupt: Interrupt) -> bool:
         """Agree with the other processes whether to stop."""
         if self.processes.n_processes == 1:
             return interrupt.requested
@@ -609,11 +625,6 @@ class _Trainer:
         )
 
 
-def _image_seed(seed: int, epoch: int, row: int) -> int:
-    drawn = np.random.SeedSequence([seed, epoch, row, 5]).generate_state(1, np.uint64)
-    return int(drawn[0] >> np.uint64(1))
-
-
 @checked
 def learning_rate(recipe: TrainingRecipe, epoch: float) -> float:
     """Compute the learning rate of a moment of the training.
@@ -644,13 +655,3 @@ def learning_rate(recipe: TrainingRecipe, epoch: float) -> float:
     if epoch < recipe.warmup_epochs:
         rate *= epoch / recipe.warmup_epochs
     return rate
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise InputError(
-            "tensorboard is not installed; pip install tensorboard, or leave out --tensorboard."
-        ) from None
-    return SummaryWriter(folder / "tensorboard")

@@ -16,6 +16,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,7 +158,7 @@ def attack(
     from torch.nn import functional
 
     changed = images if starts is None else starts
-    with _attacked(network, state):
+    with frozen_weights(network, state):
         for _ in range(steps):
             changed = changed.detach().requires_grad_(True)
             loss = functional.cross_entropy(network(changed), labels, reduction="sum")
@@ -173,8 +174,21 @@ def attack(
 
 
 @contextlib.contextmanager
-def _attacked(network: nn.Module, state: str) -> Iterator[None]:
-    """Freeze the weights of a network and set its state; put all back afterwards."""
+def frozen_weights(network: nn.Module, state: str) -> Iterator[None]:
+    """Freeze the weights of a network and set its state; put all back afterwards.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+    state : {"eval", "train"}
+        Its state meanwhile; running moments of BatchNorm are put back, too.
+
+    Yields
+    ------
+    None
+        The block attacks.
+    """
     states = {module: module.training for module in network.modules()}
     learned = [weight for weight in network.parameters() if weight.requires_grad]
     moments = {}
@@ -271,38 +285,64 @@ def _drawn(batch: Batch, kind: str) -> Tensor:
     return values
 
 
-def _adversarial(ball: str) -> Callable[[nn.Module, Batch, TrainingRecipe], Tensor]:
-    def _apply(network: nn.Module, batch: Batch, recipe: TrainingRecipe) -> Tensor:
-        starts = None
-        if recipe.random_start:
-            starts = random_starts(batch, ball, recipe.radius)
-        return attack(
-            network,
-            batch.images,
-            batch.labels,
-            ball=ball,
-            radius=recipe.radius,
-            steps=recipe.attack_steps,
-            step_size=recipe.attack_step_size,
-            starts=starts,
-            state=recipe.attack_state,
-        )
+def attacked_batch(
+    network: nn.Module, batch: Batch, recipe: TrainingRecipe, *, ball: str
+) -> Tensor:
+    """Attack images as a recipe says.
 
-    return _apply
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Pixels in, logits out.
+    batch : Batch
+        Images.
+    recipe : TrainingRecipe
+        The recipe.
+    ball : {"l2", "linf"}
+        Kind of ball.
+
+    Returns
+    -------
+    Tensor
+        Images.
+    """
+    starts = None
+    if recipe.random_start:
+        starts = random_starts(batch, ball, recipe.radius)
+    return attack(
+        network,
+        batch.images,
+        batch.labels,
+        ball=ball,
+        radius=recipe.radius,
+        steps=recipe.attack_steps,
+        step_size=recipe.attack_step_size,
+        starts=starts,
+        state=recipe.attack_state,
+    )
 
 
-def _random_l2(network: nn.Module, batch: Batch, recipe: TrainingRecipe) -> Tensor:
-    """Add a direction drawn from (-.5, .5) a value, of exactly the radius; then clamp."""
-    direction = _drawn(batch, "rand") - 0.5
-    change = direction / _lengths(direction) * recipe.radius
-    return (batch.images + change).clamp(0, 1)
+def random_steps(batch: Batch, ball: str, radius: float) -> Tensor:
+    """Go exactly the radius away from each image, in a random direction; then clamp.
 
+    Parameters
+    ----------
+    batch : Batch
+        Images.
+    ball : {"l2", "linf"}
+        A direction drawn from (-.5, .5) a value, of the length of the radius; or the radius added
+        to each value or taken from it.
+    radius : float
+        In pixels.
 
-def _random_linf(network: nn.Module, batch: Batch, recipe: TrainingRecipe) -> Tensor:
-    """Add or subtract the radius at each value; then clamp."""
-    is_up = _drawn(batch, "rand") < 0.5
-    signs = is_up.to(batch.images.dtype) * 2 - 1
-    return (batch.images + recipe.radius * signs).clamp(0, 1)
+    Returns
+    -------
+    Tensor
+        In [0, 1].
+    """
+    drawn = _drawn(batch, "rand") - 0.5
+    change = drawn / _lengths(drawn) if ball == "l2" else drawn.sign()
+    return (batch.images + radius * change).clamp(0, 1)
 
 
 # -------------------------------------------------------------------------------------------- blur
@@ -372,11 +412,6 @@ def check_sigma(sigma: float, size: Sequence[int]) -> None:
         )
 
 
-def _blur(network: nn.Module, batch: Batch, recipe: TrainingRecipe) -> Tensor:
-    sigmas = drawn_sigmas(batch, recipe)
-    return blurred(batch.images, sigmas)
-
-
 def drawn_sigmas(batch: Batch, recipe: TrainingRecipe) -> np.ndarray:
     """Draw the blur of each image.
 
@@ -421,16 +456,21 @@ def _chosen(batch: Batch, values: Sequence[float], odds: Sequence[float]) -> np.
 # ------------------------------------------------------------------------------------------- noise
 
 
-def _gaussian_noise(network: nn.Module, batch: Batch, recipe: TrainingRecipe) -> Tensor:
-    """Lower the contrast to a share, and fill up with Gaussian noise of sd (1 - share) / 6."""
-    return _with_noise(batch, recipe, _drawn(batch, "randn") / 6)
-
-
-def _fourier_noise(network: nn.Module, batch: Batch, recipe: TrainingRecipe) -> Tensor:
-    """Lower the contrast to a share, and fill up with noise of the image's mean amplitudes.
+def fourier_noise(batch: Batch) -> Tensor:
+    """Make noise of each image's own amplitudes, with the phases of white noise.
 
     Sources say "mean amplitude" and not over what; here it is over the channels of the image, so
     that an image does not depend on its batch.
+
+    Parameters
+    ----------
+    batch : Batch
+        Images.
+
+    Returns
+    -------
+    Tensor
+        Around 0, the same in no two channels.
     """
     import torch
 
@@ -439,11 +479,11 @@ def _fourier_noise(network: nn.Module, batch: Batch, recipe: TrainingRecipe) -> 
     amplitude = spectrum.abs().mean(dim=1, keepdim=True)
     white = torch.fft.rfft2(_drawn(batch, "randn"))
     phase = white / white.abs().clamp_min(1e-30)
-    noise = torch.fft.irfft2(amplitude * phase, s=images.shape[-2:])
-    return _with_noise(batch, recipe, noise)
+    return torch.fft.irfft2(amplitude * phase, s=images.shape[-2:])
 
 
 def _with_noise(batch: Batch, recipe: TrainingRecipe, noise: Tensor) -> Tensor:
+    """Lower the contrast to a share, and fill up with noise."""
     drawn = _chosen(batch, recipe.ssnrs, recipe.ssnr_odds)
     share = batch.images.new_tensor(drawn)[:, None, None, None]
     signal = (batch.images - 0.5) * share + 0.5
@@ -456,21 +496,32 @@ PERTURBATIONS: Mapping[str, Perturbation] = {
         help="images as they are",
     ),
     "adversarial_l2": Perturbation(
-        apply=_adversarial("l2"), help="projected gradient descent in an L2 ball"
+        apply=partial(attacked_batch, ball="l2"),
+        help="projected gradient descent in an L2 ball",
     ),
     "adversarial_linf": Perturbation(
-        apply=_adversarial("linf"), help="projected gradient descent in an L-infinity ball"
+        apply=partial(attacked_batch, ball="linf"),
+        help="projected gradient descent in an L-infinity ball",
     ),
-    "random_l2": Perturbation(apply=_random_l2, help="a random direction of length radius"),
+    "random_l2": Perturbation(
+        apply=lambda network, batch, recipe: random_steps(batch, "l2", recipe.radius),
+        help="a random direction of length radius",
+    ),
     "random_linf": Perturbation(
-        apply=_random_linf, help="the radius added or subtracted at random"
+        apply=lambda network, batch, recipe: random_steps(batch, "linf", recipe.radius),
+        help="the radius added or subtracted at random",
     ),
-    "blur": Perturbation(apply=_blur, help="Gaussian blur"),
+    "blur": Perturbation(
+        apply=lambda network, batch, recipe: blurred(batch.images, drawn_sigmas(batch, recipe)),
+        help="Gaussian blur",
+    ),
     "gaussian_noise": Perturbation(
-        apply=_gaussian_noise, help="less contrast and Gaussian noise, by SSNR"
+        apply=lambda network, batch, recipe: _with_noise(batch, recipe, _drawn(batch, "randn") / 6),
+        help="less contrast and Gaussian noise of sd (1 - SSNR) / 6",
     ),
     "fourier_noise": Perturbation(
-        apply=_fourier_noise, help="less contrast and noise with the image's amplitudes, by SSNR"
+        apply=lambda network, batch, recipe: _with_noise(batch, recipe, fourier_noise(batch)),
+        help="less contrast and noise with the image's amplitudes, by SSNR",
     ),
 }
 """Name → what is done to images; one is added by an entry here."""

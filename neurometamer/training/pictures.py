@@ -240,7 +240,7 @@ def split_images(
     """
     if not 0 < share < 1:
         raise InputError(f"share is {share}; give a number between 0 and 1.")
-    sources = _sources(images)
+    sources = number_contents(images)
     is_second = np.zeros(len(images), dtype=bool)
     for place, name in enumerate(images.class_names):
         of_class = np.unique(sources[images.labels == place])
@@ -278,8 +278,19 @@ def part_of(images: LabeledImages, rows: np.ndarray) -> LabeledImages:
     )
 
 
-def _sources(images: LabeledImages) -> np.ndarray:
-    """Give each image the number of its contents."""
+def number_contents(images: LabeledImages) -> np.ndarray:
+    """Give each image the number of its contents.
+
+    Parameters
+    ----------
+    images : LabeledImages
+        The set.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        Equal for images of equal contents.
+    """
     if images.levels is not None:
         contents = [level.tobytes() for level in images.levels]
         return np.unique(contents, return_inverse=True)[1]
@@ -334,6 +345,25 @@ def check_apart(training: LabeledImages, validation: LabeledImages) -> None:
 # ------------------------------------------------------------------------------------------- cuts
 
 
+def image_seed(seed: int, *numbers: int) -> int:
+    """Make the seed of one image.
+
+    Parameters
+    ----------
+    seed : int
+        Of the run.
+    *numbers : int
+        Epoch, row and purpose.
+
+    Returns
+    -------
+    int
+        Below 2^63.
+    """
+    drawn = np.random.SeedSequence([seed, *numbers]).generate_state(1, np.uint64)
+    return int(drawn[0] >> np.uint64(1))
+
+
 def augmented(
     photograph: Any, preprocessing: Preprocessing, augment: str, random: np.random.Generator
 ) -> np.ndarray:
@@ -360,7 +390,7 @@ def augmented(
     if augment == "crop_flip":
         height, width = preprocessing.size
         resample = Image.Resampling[preprocessing.interpolation.upper()]
-        box = _random_box(photograph.size, random)
+        box = random_box(photograph.size, random)
         cut = photograph.resize((width, height), resample, box=box)
         levels = np.asarray(cut).transpose(2, 0, 1)
     else:
@@ -370,10 +400,23 @@ def augmented(
     return from_8bit(np.ascontiguousarray(levels))
 
 
-def _random_box(
+def random_box(
     size: tuple[int, int], random: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """Draw a part of an image, as torchvision's RandomResizedCrop does."""
+    """Draw a part of an image, as torchvision's RandomResizedCrop does.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Width and height.
+    random : numpy.random.Generator
+        Of this image in this epoch.
+
+    Returns
+    -------
+    tuple of float
+        Left, top, right, bottom; the largest square in the middle where none fits.
+    """
     width, height = size
     for _ in range(_TRIES):
         area = width * height * random.uniform(*_AREA)

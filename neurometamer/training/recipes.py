@@ -153,27 +153,23 @@ class TrainingRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        from neurometamer.training.perturbations import PERTURBATIONS
+
         check_fields(self)
-        _check_names(self)
+        choices: dict[str, tuple[str, ...]] = {
+            "perturbation": tuple(PERTURBATIONS),
+            "optimizer": OPTIMIZERS,
+            "schedule": SCHEDULES,
+            "augment": tuple(AUGMENTATIONS),
+            "color": tuple(COLORS),
+            "precision": PRECISIONS,
+            "attack_state": STATES,
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise unknown_name(name, getattr(self, name), known)
         _check_ranges(self)
         _check_perturbation(self)
-
-
-def _check_names(recipe: TrainingRecipe) -> None:
-    from neurometamer.training.perturbations import PERTURBATIONS
-
-    choices: dict[str, tuple[str, ...]] = {
-        "perturbation": tuple(PERTURBATIONS),
-        "optimizer": OPTIMIZERS,
-        "schedule": SCHEDULES,
-        "augment": tuple(AUGMENTATIONS),
-        "color": tuple(COLORS),
-        "precision": PRECISIONS,
-        "attack_state": STATES,
-    }
-    for name, known in choices.items():
-        if getattr(recipe, name) not in known:
-            raise unknown_name(name, getattr(recipe, name), known)
 
 
 def _check_ranges(recipe: TrainingRecipe) -> None:
@@ -183,8 +179,8 @@ def _check_ranges(recipe: TrainingRecipe) -> None:
             raise InputError(f"{name} is {getattr(recipe, name)}; give at least 1.")
     if recipe.train_batch_size % recipe.accumulate:
         raise InputError(
-            f"train_batch_size is {recipe.train_batch_size}, which {recipe.accumulate} parts (accumulate) do "
-            "not divide; give a multiple."
+            f"train_batch_size is {recipe.train_batch_size}, which {recipe.accumulate} parts "
+            "(accumulate) do not divide; give a multiple."
         )
     for name in ("learning_rate", "step_factor"):
         value = getattr(recipe, name)
