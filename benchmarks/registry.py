@@ -129,6 +129,14 @@ BARS: Mapping[str, Bar] = {
         title="bias of noise ceilings averaged over voxels",
         run=_later("ceilings", "measure_ceilings"),
     ),
+    "T1": Bar(
+        title="a step of adversarial training, in plain steps",
+        run=_later("training", "measure_step"),
+    ),
+    "T2": Bar(
+        title="what trainings make of small networks: attacks, random perturbations, blur",
+        run=_later("training", "measure_trainings"),
+    ),
     "S1": Bar(
         title="coverage and level of image types, over simulated studies",
         run=_later("calibration", "measure_calibration"),

@@ -2,7 +2,8 @@
 
 `import neurometamer as nm` shows what most analyses need; the rest is in the namespaces `nm.rsa`,
 `nm.stats`, `nm.encoding`, `nm.evaluation`, `nm.behavior`, `nm.figures`, `nm.report`, `nm.zoo`,
-`nm.study` and `nm.commands`. ``__init__.pyi`` lists all names; each is loaded when first used.
+`nm.training`, `nm.study` and `nm.commands`. ``__init__.pyi`` lists all names; each is loaded when
+first used.
 """
 
 import lazy_loader

@@ -7,6 +7,7 @@ from . import report as report
 from . import rsa as rsa
 from . import stats as stats
 from . import study as study
+from . import training as training
 from . import zoo as zoo
 from .activations import Activations as Activations
 from .activations import compute_activations as compute_activations

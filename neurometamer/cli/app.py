@@ -54,6 +54,7 @@ COMMANDS = {
     "models show": "neurometamer.commands.networks:models_show",
     "models fetch": "neurometamer.commands.networks:models_fetch",
     "models check": "neurometamer.commands.networks:models_check",
+    "train": "neurometamer.commands.training:train",
     "fmri layout": "neurometamer.commands.datasets:fmri_layout",
     "fmri betas": "neurometamer.commands.fmri:fmri_betas",
     "fmri patterns": "neurometamer.commands.fmri:fmri_patterns",

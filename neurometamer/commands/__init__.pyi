@@ -44,3 +44,4 @@ from .stimuli import make_stimuli as make_stimuli
 from .stimuli import stimuli_control as stimuli_control
 from .stimuli import stimuli_interference as stimuli_interference
 from .stimuli import stimuli_noise as stimuli_noise
+from .training import train as train

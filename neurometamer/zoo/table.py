@@ -61,24 +61,16 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def _of_timm(name: str, **arguments: Any) -> torch.nn.Module:
-    return importlib.import_module("timm").create_model(name, pretrained=False, **arguments)
-
-
-def _of_torchvision(name: str, **arguments: Any) -> torch.nn.Module:
-    models = importlib.import_module("torchvision.models")
-    return models.get_model(name, weights=None, **arguments)
-
-
-def _written_here(name: str, **arguments: Any) -> torch.nn.Module:
-    architectures = importlib.import_module("neurometamer.zoo.architectures")
-    return getattr(architectures, name)(**arguments)
-
-
 LIBRARIES: dict[str, Callable[..., torch.nn.Module]] = {
-    "timm": _of_timm,
-    "torchvision": _of_torchvision,
-    "neurometamer": _written_here,
+    "timm": lambda name, **arguments: importlib.import_module("timm").create_model(
+        name, pretrained=False, **arguments
+    ),
+    "torchvision": lambda name, **arguments: importlib.import_module(
+        "torchvision.models"
+    ).get_model(name, weights=None, **arguments),
+    "neurometamer": lambda name, **arguments: getattr(
+        importlib.import_module("neurometamer.zoo.architectures"), name
+    )(**arguments),
 }
 """Package to the function that builds an architecture of it, without weights, by name."""
 

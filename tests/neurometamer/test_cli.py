@@ -50,6 +50,7 @@ COMMANDS = (
     "layers",
     "searchlight",
     "models list",
+    "train",
     "models show",
     "models fetch",
     "models check",

@@ -21,6 +21,7 @@ NAMESPACES = {
     "rsa",
     "stats",
     "study",
+    "training",
     "zoo",
 }
 PACKAGES = ["neurometamer", "stimuli_gen", "fmri"]
