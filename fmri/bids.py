@@ -447,7 +447,12 @@ def _plain_part(part: str) -> str:
 
 
 def repetition_time(
-    name: str, *, header: float | None, sidecar: Sidecar, given: float | None = None
+    name: str,
+    *,
+    header: float | None,
+    sidecar: Sidecar,
+    given: float | None = None,
+    n_volumes: int = 0,
 ) -> float:
     """Decide on the repetition time of a run, or refuse where its sources contradict each other.
 
@@ -461,6 +466,8 @@ def repetition_time(
         May hold RepetitionTime or VolumeTiming.
     given : float, optional
         What the user says, s: decides between a header and a sidecar that disagree.
+    n_volumes : int
+        Of the image, to compare the number of times with; 0: not compared.
 
     Returns
     -------
@@ -471,7 +478,8 @@ def repetition_time(
     ------
     InputError
         When header and sidecar disagree by more than 1 ms and `given` is not one of the two, when
-        `given` contradicts a sidecar that the header does not contradict, or when nothing says it.
+        `given` contradicts a sidecar that the header does not contradict, when nothing says it, or
+        when VolumeTiming is of volumes that are not equally spaced, or of another number of them.
     """
     stated = sidecar.seconds("RepetitionTime")
     volumes = sidecar.times("VolumeTiming")
@@ -480,8 +488,8 @@ def repetition_time(
     if steps and max(steps) - min(steps) > SAME_TIME_S:
         raise InputError(
             f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
-            f"({min(steps):g} to {max(steps):g} s); such runs cannot be analyzed here, leave the "
-            "run out."
+            f"({min(steps):g} to {max(steps):g} s); only equal steps are supported: leave the "
+            "run out, or resample it to one repetition time."
         )
     if stated is not None and step is not None and _differ(stated, step):
         raise InputError(
@@ -495,6 +503,11 @@ def repetition_time(
         raise InputError(
             f"{name}: {sidecar.where(key)} is {stated:g}; BIDS wants seconds ({TR_RANGE_S[0]:g} to "
             f"{TR_RANGE_S[1]:g}). Correct it."
+        )
+    if volumes and n_volumes and len(volumes) != n_volumes:
+        raise InputError(
+            f"{name}: {sidecar.where('VolumeTiming')} lists {len(volumes)} volumes, but the image "
+            f"has {n_volumes}; check whether the sidecar belongs to it, or remove VolumeTiming."
         )
     if given is not None:
         if not TR_RANGE_S[0] <= given <= TR_RANGE_S[1]:

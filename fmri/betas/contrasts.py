@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from fmri.betas.estimate import UNITS
-from fmri.betas.event_designs import DesignOptions, event_design
+from fmri.betas.event_designs import DesignOptions, run_designs
 from fmri.betas.joint_models import fit_jointly
 from fmri.betas.session_models import scale_to_percent
 from fmri.bold import BoldRun, check_runs
@@ -288,8 +288,7 @@ def joint_designs(
     """
     designs = []
     shown: dict[str, None] = {}
-    for run in runs:
-        events, matrix = event_design(run, per="condition", **chosen.record())
+    for events, matrix in run_designs(runs, per="condition", **chosen.record()):
         names = dict.fromkeys(events["trial_type"])
         designs.append((list(names), matrix))
         shown |= names

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 
-from fmri.betas.event_designs import DesignOptions, event_design, noise_gain
+from fmri.betas.event_designs import DesignOptions, noise_gain, run_designs
 from fmri.betas.joint_models import STATISTICS
 from fmri.betas.least_squares import Fit, least_squares_all, least_squares_separate
 from fmri.betas.memory import MemoryPlan, RunSize, in_megabytes, parse_memory, plan_memory
@@ -178,7 +178,7 @@ def estimate_betas(
         "units": units,
         "unusable": unusable,
     }
-    tables = [event_design(run, per=options.per, **design) for run in runs]
+    tables = run_designs(runs, per=options.per, **design)
     estimate = _estimate_each_run
     if single_trials is not None or units in STATISTICS:
         estimate = _estimate_together
