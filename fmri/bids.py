@@ -482,15 +482,7 @@ def repetition_time(
         when VolumeTiming is of volumes that are not equally spaced, or of another number of them.
     """
     stated = sidecar.seconds("RepetitionTime")
-    volumes = sidecar.times("VolumeTiming")
-    steps = [after - before for before, after in itertools.pairwise(volumes)]
-    step = steps[0] if steps else None
-    if steps and max(steps) - min(steps) > SAME_TIME_S:
-        raise InputError(
-            f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
-            f"({min(steps):g} to {max(steps):g} s); only equal steps are supported: leave the "
-            "run out, or resample it to one repetition time."
-        )
+    step = _volume_step(name, sidecar, n_volumes)
     if stated is not None and step is not None and _differ(stated, step):
         raise InputError(
             f"{name}: {sidecar.where('RepetitionTime')} says {stated:g} s, but "
@@ -503,11 +495,6 @@ def repetition_time(
         raise InputError(
             f"{name}: {sidecar.where(key)} is {stated:g}; BIDS wants seconds ({TR_RANGE_S[0]:g} to "
             f"{TR_RANGE_S[1]:g}). Correct it."
-        )
-    if volumes and n_volumes and len(volumes) != n_volumes:
-        raise InputError(
-            f"{name}: {sidecar.where('VolumeTiming')} lists {len(volumes)} volumes, but the image "
-            f"has {n_volumes}; check whether the sidecar belongs to it, or remove VolumeTiming."
         )
     if given is not None:
         if not TR_RANGE_S[0] <= given <= TR_RANGE_S[1]:
@@ -541,6 +528,24 @@ def repetition_time(
             "seconds."
         )
     return chosen
+
+
+def _volume_step(name: str, sidecar: Sidecar, n_volumes: int) -> float | None:
+    """Read the step of VolumeTiming; None where there is none. Unequal ones are refused."""
+    volumes = sidecar.times("VolumeTiming")
+    if volumes and n_volumes and len(volumes) != n_volumes:
+        raise InputError(
+            f"{name}: {sidecar.where('VolumeTiming')} lists {len(volumes)} volumes, but the image "
+            f"has {n_volumes}; check whether the sidecar belongs to it, or remove VolumeTiming."
+        )
+    steps = [after - before for before, after in itertools.pairwise(volumes)]
+    if steps and max(steps) - min(steps) > SAME_TIME_S:
+        raise InputError(
+            f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
+            f"({min(steps):g} to {max(steps):g} s); only equal steps are supported: leave the run "
+            "out, or resample it to one repetition time."
+        )
+    return steps[0] if steps else None
 
 
 def _differ(first: float, second: float) -> bool:

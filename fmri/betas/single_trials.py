@@ -120,11 +120,15 @@ class SingleTrialOptions:
         InputError
             When they exclude each other.
         """
-        if self.is_shrunken and (noise_model != "ols" or units in STATISTICS):
+        if self.is_shrunken and noise_model != "ols":
             raise InputError(
-                "shrunken betas are of least squares and have no standard error, but noise_model "
-                f'is "{noise_model}" and units are "{units}"; give noise_model="ols" '
-                '(--noise-model ols) and units="percent" or "raw".'
+                f'shrunken betas are of least squares, but noise_model is "{noise_model}"; give '
+                'noise_model="ols" (--noise-model ols).'
+            )
+        if self.is_shrunken and units in STATISTICS:
+            raise InputError(
+                f'shrunken betas have no standard error, but units are "{units}"; give '
+                'units="percent" (--units percent) or "raw".'
             )
         for applies, what in (
             (self.is_shrunken, "shrinkage"),

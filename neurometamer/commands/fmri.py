@@ -112,8 +112,9 @@ def fmri_betas(
         definitions of regions. One model over all runs is fitted, with a beta a condition, and
         intercept, drifts and confounds of their own for each run.
     bids : bool
-        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task, space and
-        den of the first BOLD file.
+        Write BIDS derivatives (`fmri.write_bids_betas`, with `contrast` maps of the contrast,
+        `fmri.write_bids_contrast`) into `out`, with the labels task, space and den of the first
+        BOLD file.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
@@ -142,14 +143,34 @@ def fmri_betas(
     import numpy as np
 
     from fmri.betas.beta_files import write_betas
-    from fmri.betas.contrasts import estimate_contrast, parse_contrast, write_contrast
-    from fmri.betas.derivatives import write_bids_betas
+    from fmri.betas.contrasts import (
+        contrast_label,
+        estimate_contrast,
+        parse_contrast,
+        write_contrast,
+    )
+    from fmri.betas.derivatives import write_bids_betas, write_bids_contrast
     from fmri.bids import file_labels, find_reader
     from fmri.rois.regions import read_regions
     from fmri.series import SERIES_READERS
 
+    labels = file_labels(bold[0]) if bold else {}
+    named = {name: labels[name] for name in ("task", "space", "den") if labels.get(name)}
+    if bids and bold and not (options.get("subject") or labels.get("sub")):
+        raise InputError(
+            f"{Path(bold[0]).name} names no subject (sub-…), of which files of BIDS (--bids) are "
+            "named; give subject (--subject)."
+        )
     if contrast:
         parse_contrast(contrast)
+        if bids:
+            contrast_label(contrast)
+        known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
+        if unused := [name for name in options if name not in (*RUNS, *ROIS, *known)]:
+            raise InputError(
+                f"{name_ids(unused)} go with betas, not with a contrast (--contrast), which has "
+                "one beta a condition and the response of hrf_model (--hrf-model); leave them out."
+            )
         for file in bold:
             if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
                 raise InputError(
@@ -161,15 +182,20 @@ def fmri_betas(
         runs, glm, of_regions = _open(bold, events, confounds, options)
         definitions = {name: os.fspath(mask) for name, mask in masks.items()}
         regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
-        known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
-        if unused := [name for name in glm if name not in known]:
-            raise InputError(
-                f"{name_ids(unused)} go with betas, not with a contrast (--contrast); leave them "
-                "out."
-            )
         is_inside = np.logical_or.reduce(list(regions.masks.values()))
         maps = estimate_contrast(runs, contrast, mask=is_inside, **glm)
-        return write_contrast(maps, out)
+        if not bids:
+            return write_contrast(maps, out)
+        sessions = list(dict.fromkeys(run.session for run in runs))
+        named.pop("den", None)
+        write_bids_contrast(
+            maps,
+            out,
+            subject=runs[0].subject,
+            session=sessions[0] if len(sessions) == 1 else "",
+            **named,
+        )
+        return Path(out)
     patterns = fmri_patterns(
         masks,
         bold=bold,
@@ -179,8 +205,6 @@ def fmri_betas(
         **options,
     )
     if bids:
-        labels = file_labels(bold[0])
-        named = {name: labels[name] for name in ("task", "space", "den") if labels.get(name)}
         write_bids_betas(patterns, out, like=bold[0], **named)
         return Path(out)
     return write_betas(patterns, out, like=bold[0])

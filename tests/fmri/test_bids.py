@@ -92,7 +92,7 @@ def test_header_and_sidecar_that_disagree_are_refused_until_the_user_decides(mak
     [
         ({"RepetitionTime": 2000}, "RepetitionTime in .* is 2000; BIDS wants seconds"),
         ({"RepetitionTime": "2"}, "RepetitionTime in .* holds '2'; BIDS wants a number"),
-        ({"VolumeTiming": [0, 2, 5]}, "VolumeTiming .* not equally spaced"),
+        ({"VolumeTiming": [0, 2, 5, *range(7, 121, 2)]}, "VolumeTiming .* not equally spaced"),
         ({"VolumeTiming": [0, 2, 4]}, "VolumeTiming .* lists 3 volumes, but the image has 60"),
         (
             {"VolumeTiming": [10 * volume for volume in range(60)]},
@@ -105,9 +105,9 @@ def test_header_and_sidecar_that_disagree_are_refused_until_the_user_decides(mak
             {"SliceTimingCorrected": "false"},
             "SliceTimingCorrected in .* is 'false'; BIDS wants true or false",
         ),
-        ({"VolumeTiming": [4, 2, 0]}, "VolumeTiming in .* is -2; BIDS wants seconds"),
+        ({"VolumeTiming": [*range(118, -2, -2)]}, "VolumeTiming in .* is -2; BIDS wants seconds"),
         (
-            {"RepetitionTime": 2, "VolumeTiming": [0, 3, 6]},
+            {"RepetitionTime": 2, "VolumeTiming": [*range(0, 180, 3)]},
             "RepetitionTime in .* says 2 s, but VolumeTiming in .* says 3 s",
         ),
     ],

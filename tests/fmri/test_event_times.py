@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from fmri import (
-    BoldRun,
     HRF_LIBRARY,
+    BoldRun,
     estimate_betas,
     estimate_contrast,
     event_design,
@@ -52,7 +52,7 @@ def test_events_that_were_over_long_ago_are_left_out_at_once(onset):
 def test_times_of_another_clock_are_refused(onset, duration, message):
     with pytest.raises(InputError, match=message):
         event_design(with_event(onset, duration))
-    with pytest.raises(InputError, match="begins at -1e.09 s, more than an hour before"):
+    with pytest.raises(InputError, match=r"begins at -1e.09 s, more than an hour before"):
         event_regressors(np.arange(60) * 2.0, [-1e9], [2.0], next(iter(HRF_LIBRARY.values())))
 
 

@@ -74,6 +74,9 @@ def test_contrast_writes_maps(simulated, tmp_path, monkeypatch):
     assert shapes == {nibabel.load(simulated.bold[0]).shape[:3]}
     with pytest.raises(InputError, match="cannot be read"):
         fmri_betas({}, tmp_path, bold=["no.nii"], events=["no.tsv"], contrast="c0 -")
+    for options in ({"hrf": "fir"}, {"hrf": "fir", "per": "condition"}):
+        with pytest.raises(InputError, match=r"hrf.* go with betas, .*\(--hrf-model\); leave them"):
+            fmri_betas(simulated.masks, tmp_path, **files(simulated), contrast="c0 - c1", **options)
     with pytest.raises(InputError, match="estimator go with betas"):
         fmri_betas(
             simulated.masks,
@@ -92,6 +95,43 @@ def test_contrast_writes_maps(simulated, tmp_path, monkeypatch):
     assert done.value.code in (0, None) and (tmp_path / "line" / "z.nii.gz").is_file()
     with pytest.raises(InputError, match="no masks given"):
         fmri_betas({}, tmp_path, **files(simulated), contrast="c0 - c1")
+
+
+def test_contrasts_are_written_as_derivatives_beside_betas(simulated, tmp_path):
+    given = files(simulated)
+    plain = fmri_betas(simulated.masks, tmp_path / "plain", **given, contrast="c0 - c1")
+    root = tmp_path / "bids"
+    for contrast in ("c0 - c1", "(c0 + c2) / 2 - c1"):
+        fmri_betas(simulated.masks, root, **given, contrast=contrast, bids=True)
+    names = sorted(path.name for path in root.rglob("*_contrast-c0VsC1_*.nii.gz"))
+    task = file_labels(simulated.bold[0])["task"]
+    start = f"sub-01_task-{task}_contrast-c0VsC1_stat-"
+    assert names == [f"{start}{stat}_statmap.nii.gz" for stat in ("effect", "t", "z")]
+    for stat in ("effect", "t", "z"):
+        written = nibabel.load(root / "sub-01" / "func" / f"{start}{stat}_statmap.nii.gz")
+        known = nibabel.load(plain / f"{stat}.nii.gz")
+        np.testing.assert_array_equal(written.get_fdata(), known.get_fdata())
+    sidecar = json.loads((root / "sub-01" / "func" / f"{start}t_statmap.json").read_text())
+    assert sidecar["Weights"] == {"c0": 1.0, "c1": -1.0}
+    with pytest.raises(InputError, match="is of the contrast 'c0 - c1', not of '2 . c0 - c1'"):
+        fmri_betas(simulated.masks, root, **given, contrast="2 * c0 - c1", bids=True)
+    with pytest.raises(InputError, match="neither letters nor digits of ASCII"):
+        fmri_betas(simulated.masks, root, **given, contrast="猫", bids=True)
+    # maps of contrasts are no betas, and the only subject needs no name
+    with pytest.raises(InputError, match="has no …_stat-effect_…_statmap.nii.gz of sub-01"):
+        fmri_patterns(simulated.masks, betas=root)
+    fmri_betas(simulated.masks, root, **given, bids=True, per="condition", noise_model="ols")
+    assert len(fmri_patterns(simulated.masks, betas=root)) == 8
+    (root / "sub-02").mkdir()
+    with pytest.raises(InputError, match=r"has 2 subjects \(sub-01, sub-02\).*\(subject, --subj"):
+        fmri_patterns(simulated.masks, betas=root)
+
+
+def test_files_of_bids_need_a_subject(simulated, tmp_path):
+    given = files(simulated)
+    nameless = [tmp_path / "run1.nii.gz"]
+    with pytest.raises(InputError, match=r"run1.nii.gz names no subject .*give subject \(--subj"):
+        fmri_betas(simulated.masks, tmp_path, **(given | {"bold": nameless}), bids=True)
 
 
 def test_derivatives_and_foreign_betas_become_patterns(simulated, tmp_path):
