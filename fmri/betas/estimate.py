@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -86,8 +87,8 @@ def estimate_betas(
         the memory of this machine. Where not all voxels fit, images are read several times.
     single_trials : SingleTrialOptions, optional
         One beta a condition, a response for each voxel, noise regressors, ridge shrinkage. All runs
-        are in memory at once with it. What was chosen and gained is in
-        ``provenance["single_trials"]``.
+        are in memory at once with it, and with noise regressors those of the brain mask
+        (``masks.pool``). What was chosen and gained is in ``provenance["single_trials"]``.
     progress : callable, optional
         Called as ``progress(done, total)`` after each run.
     **design : object
@@ -179,9 +180,12 @@ def estimate_betas(
         "unusable": unusable,
     }
     tables = run_designs(runs, per=options.per, **design)
+    pool = np.zeros_like(union)
+    if options.n_noise and regions.pool is not None:
+        pool = regions.pool & ~union
     estimate = _estimate_each_run
     if single_trials is not None or units in STATISTICS:
-        estimate = _estimate_together
+        estimate = partial(_estimate_together, pool)
     fit, broken = estimate(
         runs, tables, voxels, (union, position), options, settings, max_memory, progress
     )
@@ -189,6 +193,8 @@ def estimate_betas(
     record = _record(settings, runs, contents, designs, regions, voxels, broken)
     if fit.record:
         record["single_trials"] = dict(fit.record)
+    if pool.any():
+        record["noise_pool"] = {"digest": digest(pool), "n_voxels": int(pool.sum())}
     shown = fit.observations.groupby("condition")
     observations = fit.observations
     observations.insert(1, "presentation", shown.cumcount() + 1)
@@ -249,6 +255,7 @@ def _estimate_each_run(
 
 
 def _estimate_together(
+    pool: np.ndarray,
     runs: Sequence[BoldRun],
     tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
     voxels: pd.DataFrame,
@@ -258,21 +265,34 @@ def _estimate_together(
     max_memory: str,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[SessionBetas, np.ndarray]:
-    """Read all runs and fit them at once; say which voxels cannot be used, and why."""
+    """Read all runs and fit them at once; say which voxels cannot be used, and why.
+
+    `pool` are voxels beside those of the regions that noise regressors may come from.
+    """
     union, position = where
+    all_read = union | pool
+    is_region = union[all_read]
     n_volumes = sum(run.n_volumes for run in runs)
     # The time courses, and as much again while they are fitted.
-    n_values = n_volumes * int(union.sum())
+    n_values = n_volumes * int(all_read.sum())
     needed = 2 * n_values * np.dtype(np.float64).itemsize
     if max_memory and needed > parse_memory(max_memory):
         raise InputError(
             f"max_memory (--max-memory) is {max_memory}, but options of single trials take all "
-            f"runs at once, {in_megabytes(needed)}; give that, or fewer regions at a time."
+            f"runs at once, {in_megabytes(needed)}; give that, fewer regions at a time, or a "
+            "smaller brain mask where noise regressors come from it."
         )
-    series = []
+    series, around = [], []
+    is_usable = np.ones(int(pool.sum()), dtype=bool)
     broken = np.zeros(len(voxels), dtype=np.int64)
     for run in runs:
-        own = read_places(run.images, union)
+        own = read_places(run.images, all_read)
+        if pool.any():
+            outside = own[:, ~is_region]
+            own = own[:, is_region]
+            around.append(outside)
+            is_usable &= np.isfinite(outside).all(axis=0)
+            is_usable &= (outside != outside[0]).any(axis=0)
         finite = np.isfinite(own).all(axis=0)
         constant = (own == own[0]).all(axis=0)
         faults = np.select([~finite, constant], [1, 2])
@@ -281,6 +301,8 @@ def _estimate_together(
             raise unusable_error(run.label, voxels, reasons)
         broken = np.where(reasons != 0, reasons, broken)
         series.append(own)
+    if not is_usable.any():
+        around = []
     keep = broken == 0
     check_regions_left(f"sub-{runs[0].subject}", voxels, keep)
     # a voxel of two regions is fitted once
@@ -301,6 +323,7 @@ def _estimate_together(
         event_model=event_model,
         units=settings["units"],
         slice_time_ref=settings["slice_time_ref"],
+        around=[outside[:, is_usable] for outside in around],
     )
     if progress is not None:
         progress(len(runs), len(runs))

@@ -40,8 +40,9 @@ class SingleTrialOptions:
         (`fmri.betas.hrf.HRF_LIBRARY`); or a finite impulse response (with ``per="condition"``): one
         beta a condition and repetition time after its onset.
     n_noise : int or "auto"
-        Number of noise regressors in each run, principal components of voxels that the task does
-        not explain; ``"auto"`` chooses it by cross-validation over repeats.
+        Number of noise regressors in each run; ``"auto"`` chooses it by cross-validation over
+        repeats. They are principal components of voxels that the task does not explain, in the
+        regions and in the brain mask (without one, in regions that are not analyzed).
     max_noise : int
         Largest number that ``"auto"`` tries.
     shrinkage : float, "none" or "auto"

@@ -354,7 +354,14 @@ def fmri_patterns(
         patterns = _read_estimated(betas, definitions, options)
     else:
         runs, glm, of_regions = _open(bold, events, confounds, options)
-        regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
+        trials = glm.get("single_trials")
+        regions = read_regions(
+            definitions,
+            runs[0].grid,
+            affine=runs[0].affine,
+            with_pool=trials is not None and bool(trials.n_noise),
+            **of_regions,
+        )
         patterns = estimate_betas(runs, regions, progress=progress, **glm)
         write_noise(runs, regions, residuals, glm)
     patterns = zscore_patterns(patterns, zscore)

@@ -224,11 +224,17 @@ def with_contrasts(work: Workspace, files: Subject) -> dict[str, str]:
 
 
 def subject_regions(
-    work: Workspace, files: Subject, grid: Grid, only: Sequence[str] = ()
+    work: Workspace,
+    files: Subject,
+    grid: Grid,
+    only: Sequence[str] = (),
+    *,
+    with_pool: bool = False,
 ) -> Regions:
     """Read the regions of a subject, by default those that are analyzed.
 
-    Names of files are relative to the study file.
+    Names of files are relative to the study file. `with_pool` reads the others, too, for noise
+    regressors.
     """
     return read_regions(
         with_contrasts(work, files),
@@ -239,6 +245,7 @@ def subject_regions(
         brain_mask=work.source(files.brain_mask) if files.brain_mask else None,
         only=only or analyzed_regions(work, files),
         folder=work.base,
+        with_pool=with_pool,
     )
 
 
@@ -355,7 +362,7 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
     with _without_repeated_warnings():
         fitted = estimate_betas(
             runs,
-            subject_regions(work, files, runs[0].grid),
+            subject_regions(work, files, runs[0].grid, with_pool=bool(glm.n_noise)),
             hrf_model=glm.hrf_model,
             high_pass=glm.high_pass,
             noise_model=glm.noise_model,
@@ -401,9 +408,11 @@ def check_sizes(rois: Regions, subject: str) -> None:
 
 @contextlib.contextmanager
 def _without_repeated_warnings() -> Iterator[None]:
-    """Do not repeat the warnings of the checks before the first step."""
+    """Do not repeat the warnings of the checks before the first step; tell what the fit found."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
+        for found in ("no noise regressors: ", r"\d+ of the \d+ voxels that events explain"):
+            warnings.filterwarnings("default", message=found)
         yield
 
 
