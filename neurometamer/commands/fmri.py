@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from fmri.patterns import Patterns
     from fmri.rois.regions import Regions
 
+
+_LOG = logging.getLogger(__name__)
 
 RUNS = ("subject", "t_r", "columns", "condition_column", "affine", "hemispheres")
 """Options that `fmri.read_runs` takes."""
@@ -231,6 +234,38 @@ def _open(
     return read_runs(bold, events, confounds or None, **of_runs), glm, of_regions
 
 
+def _estimate(
+    definitions: Mapping[str, str],
+    files: tuple[Files, Files, Files],
+    residuals: str | Path | None,
+    progress: Progress | None,
+    options: Mapping[str, Any],
+) -> Patterns:
+    """Estimate betas of BOLD runs, and say what was chosen for them; `files` are those of runs."""
+    import pandas as pd
+
+    from fmri.betas.choices import beta_rows
+    from fmri.betas.estimate import estimate_betas
+    from fmri.rois.regions import read_regions
+    from neurometamer.report.beta_findings import choice_texts
+
+    runs, glm, of_regions = _open(*files, options)
+    trials = glm.get("single_trials")
+    regions = read_regions(
+        definitions,
+        runs[0].grid,
+        affine=runs[0].affine,
+        with_pool=trials is not None and bool(trials.n_noise),
+        **of_regions,
+    )
+    patterns = estimate_betas(runs, regions, progress=progress, **glm)
+    write_noise(runs, regions, residuals, glm)
+    if made := beta_rows(patterns):
+        for text in choice_texts(pd.DataFrame(made)):
+            _LOG.info("betas of %s: %s.", patterns.subject or "the subject", text)
+    return patterns
+
+
 def _read_estimated(
     betas: str | Path, masks: Mapping[str, str | Path], options: Mapping[str, Any]
 ) -> Patterns:
@@ -327,10 +362,8 @@ def fmri_patterns(
     ...     print(error)
     give either BOLD runs (--bold and --events) or a folder of betas (--betas).
     """
-    from fmri.betas.estimate import estimate_betas
     from fmri.patterns import write_patterns
     from fmri.pooling import zscore_patterns
-    from fmri.rois.regions import read_regions
     from fmri.selection import select_voxels
 
     if out is not None and Path(out).is_dir():
@@ -353,17 +386,8 @@ def fmri_patterns(
             raise InputError("betas have no residuals; give BOLD runs, or leave --residuals out.")
         patterns = _read_estimated(betas, definitions, options)
     else:
-        runs, glm, of_regions = _open(bold, events, confounds, options)
-        trials = glm.get("single_trials")
-        regions = read_regions(
-            definitions,
-            runs[0].grid,
-            affine=runs[0].affine,
-            with_pool=trials is not None and bool(trials.n_noise),
-            **of_regions,
-        )
-        patterns = estimate_betas(runs, regions, progress=progress, **glm)
-        write_noise(runs, regions, residuals, glm)
+        files = bold, events, confounds
+        patterns = _estimate(definitions, files, residuals, progress, options)
     patterns = zscore_patterns(patterns, zscore)
     if selection.n_voxels:
         patterns = select_voxels(

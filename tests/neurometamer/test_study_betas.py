@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from fmri import Patterns, read_beta_images, read_patterns, write_patterns
+from fmri.betas.choices import beta_rows
 from fmri.betas.hrf import LIBRARY_ENDS
 from neurometamer.report.beta_findings import betas_words
 from neurometamer.report.methods import study_methods, study_works
@@ -22,7 +23,6 @@ from neurometamer.report.read_study import read_study
 from neurometamer.report.rsa import study_of_tables
 from neurometamer.store import read_hdf5_table, read_table
 from neurometamer.study import run_study
-from neurometamer.study.brain_steps import beta_rows
 
 PICTURES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "brick.png", "camera.png")
 IDS = [name.split(".")[0] for name in PICTURES]
