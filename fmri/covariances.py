@@ -12,15 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fmri.noise import (
-    ImageMeans,
-    ResponseVariances,
-    image_means,
-    region_variances,
-    response_variances,
-    typed_regions,
-)
+from fmri.noise import region_variances, typed_regions
 from fmri.patterns import Patterns
+from fmri.variances import ImageMeans, ResponseVariances, image_means, response_variances
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -29,14 +28,22 @@ if TYPE_CHECKING:
 _SLAB_BYTES = 2**22
 """Bytes of a file that are read at once."""
 
-_MAPPED_BYTES = 2**25
-"""Bytes of a file that are mapped into memory at once."""
+_GAP_BYTES = 2**15
+"""Bytes between two voxels that are read rather than skipped."""
+
+_BLOCK_BYTES = 2**18
+"""Bytes of voxels that are scaled at once."""
+
+_BOX_BYTES = 2**20
+"""Bytes of chunks that are read together: more than the cache of a processor holds take longer."""
 
 _PACKED = (".gz", ".bz2", ".zst")
 """Endings of compressed files."""
 
-_READ_S = 5e-5
+_READ_S = 2e-5
 """Seconds that a call of HDF5 takes, whatever it reads."""
+_CHUNK_S = 5e-6
+"""Seconds that HDF5 takes to find a chunk."""
 _BYTES_PER_S = 1e9
 """Bytes that HDF5 unpacks in a second."""
 
@@ -101,9 +108,9 @@ def _scaled(stored: np.ndarray, slope: float, inter: float) -> np.ndarray:
 def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
     """Read the time courses of some voxels, slab by slab of volumes.
 
-    The whole series is never in memory at once. A ``.nii`` file is mapped into memory, so that only
-    the pages with wanted voxels are read; a ``.nii.gz`` file is unpacked once, by the package isal
-    where it is installed (twice to three times as fast), and its checksum is compared.
+    The whole series is never in memory at once. Of a ``.nii`` file, only the parts of each volume
+    with wanted voxels are read; a ``.nii.gz`` file is unpacked once, by the package isal where it
+    is installed (twice to three times as fast), and its checksum is compared.
 
     Parameters
     ----------
@@ -199,12 +206,11 @@ def _read_series(
     n_wanted = shape[3] * len(places)
     check_room(n_wanted * dtype.itemsize, path)
     values = np.empty((shape[3], len(places)), dtype=dtype)
-    fill = _fill_unpacked if file.suffix.lower() in _PACKED else _fill_mapped
     try:
         if is_scaled:
-            fill(values, file, raw, places, (slope, inter))
+            _fill(values, file, raw, places, (slope, inter))
         else:
-            fill(values, file, raw, places, (1.0, 0.0))
+            _fill(values, file, raw, places, (1.0, 0.0))
     except (InputError, MemoryError):
         raise
     except Exception as error:  # whatever zlib, isal or the system make of a damaged file
@@ -216,66 +222,122 @@ def _read_series(
     return StoredSeries(values=values, slope=slope, inter=inter)
 
 
-def _fill_mapped(
+def _fill(
     values: np.ndarray, file: Path, raw: Any, places: np.ndarray, scale: tuple[float, float]
 ) -> None:
-    """Take places out of each volume of a file that is mapped into memory.
-
-    Slab by slab, so that the pages read do not pile up in memory.
-    """
-    n_rows = len(values)
-    n_values = math.prod(raw.shape) // n_rows
-    row_bytes = n_values * raw.dtype.itemsize
-    step = max(1, _MAPPED_BYTES // max(1, row_bytes))
-    for first in range(0, n_rows, step):
-        n_here = min(step, n_rows - first)
-        start = raw.offset + first * row_bytes
-        mapped = np.memmap(file, raw.dtype, "r", start, (n_here, n_values))
-        volumes = mapped.view(np.ndarray)
-        here = slice(first, first + n_here)
-        # without a name: its memory is free again before the next slab
-        values[here] = _scaled(volumes[:, places], *scale)
-
-
-def _fill_unpacked(
-    values: np.ndarray, file: Path, raw: Any, places: np.ndarray, scale: tuple[float, float]
-) -> None:
-    """Take places out of each volume of a compressed file, with one buffer for all."""
+    """Take places out of each volume of an image, and scale them, some volumes at a time."""
     from nibabel.openers import ImageOpener
 
-    n_values = math.prod(raw.shape) // len(values)
-    step = max(1, _SLAB_BYTES // raw.dtype.itemsize)
-    pieces = []
-    for start in range(0, n_values, step):
-        stop = min(start + step, n_values)
-        is_here = (places >= start) & (places < stop)
-        columns = np.flatnonzero(is_here)
-        size = stop - start
-        inside = places[columns] - start
-        pieces.append((size, columns, inside))
-    largest = min(step, n_values)
-    slab = np.empty(largest, dtype=raw.dtype)
-    # isal where it is installed; nibabel knows the other packers
-    opened: Any = ImageOpener
-    if file.suffix.lower() == ".gz":
+    if raw.offset < 0:
+        raise ValueError(f"its values begin at byte {raw.offset}")
+    n_rows = len(values)
+    n_values = math.prod(raw.shape) // n_rows
+    is_packed = file.suffix.lower() in _PACKED
+    spans = _spans(places, raw.dtype.itemsize, n_values if is_packed else None)
+    gather = _Gather.of(places, spans, raw.dtype)
+    n_block = max(1, _BLOCK_BYTES // max(1, len(places) * raw.dtype.itemsize))
+    block = np.empty((min(n_block, n_rows), len(places)), dtype=raw.dtype)
+    opened: Any = partial(open, buffering=0)
+    if is_packed:
+        opened = ImageOpener
+    if file.suffix.lower() == ".gz":  # isal where it is installed; nibabel knows the other packers
         library = "isal.igzip" if importlib.util.find_spec("isal") else "gzip"
         opened = importlib.import_module(library).open
     with opened(str(file), "rb") as stream:
-        if raw.offset < 0:
-            raise ValueError(f"its values begin at byte {raw.offset}")
-        stream.seek(raw.offset)
-        for volume in values:
-            for size, columns, inside in pieces:
-                view = slab[:size].view(np.uint8).data
-                while view:
-                    n_read = stream.readinto(view)
-                    if not n_read:
-                        raise EOFError("it ends before the last volume")
-                    view = view[n_read:]
-                wanted = slab[inside]
-                volume[columns] = _scaled(wanted, *scale)
-        while stream.read(_SLAB_BYTES):  # to the checksum at its end
+        if is_packed:
+            stream.seek(raw.offset)
+        for first in range(0, n_rows, len(block)):
+            rows = block[: n_rows - first]
+            for number, row in enumerate(rows, start=first):
+                begin = raw.offset + number * n_values * raw.dtype.itemsize
+                gather.take(stream, None if is_packed else begin, row)
+            values[first : first + len(rows)] = _scaled(rows, *scale)
+        while is_packed and stream.read(_SLAB_BYTES):  # to the checksum at its end
             pass
+
+
+# ----------------------------------------------------------------------------------- rows of a file
+
+
+def _spans(places: np.ndarray, itemsize: int, n_packed: int | None) -> list[tuple[int, int]]:
+    """Give the parts (start, stop) of a row that are read, none larger than a slab.
+
+    Short gaps between places are read, too; of a packed row, everything is.
+    """
+    if n_packed is not None:
+        wholes = [(0, n_packed)]
+    else:
+        in_order = np.sort(places)
+        is_far = np.diff(in_order) > _GAP_BYTES // itemsize
+        parts = np.split(in_order, np.flatnonzero(is_far) + 1)
+        wholes = [(int(part[0]), int(part[-1]) + 1) for part in parts if part.size]
+    step = max(1, _SLAB_BYTES // itemsize)
+    spans = []
+    for start, stop in wholes:
+        for first in range(start, stop, step):
+            spans.append((first, min(first + step, stop)))
+    return spans
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Gather:
+    """How places are taken out of one row of a file after the other.
+
+    Reading a row into a buffer that stays in the cache of the processor, and taking from there, is
+    faster than taking from a mapped file, whose pages the processor meets one by one.
+
+    Attributes
+    ----------
+    parts : list of tuple
+        Byte in the row, buffer as bytes and as values, places in it, and columns where they go.
+    row : ndarray
+        Values in the order of the file.
+    back : ndarray of int, or None
+        Where a place is in `row`; None where the only part gives them in their own order.
+    """
+
+    parts: list[tuple[int, memoryview, np.ndarray, np.ndarray, slice]]
+    row: np.ndarray
+    back: np.ndarray | None
+
+    @classmethod
+    def of(
+        cls, places: np.ndarray, spans: Sequence[tuple[int, int]], dtype: np.dtype[Any]
+    ) -> _Gather:
+        """Plan reading of spans that hold all places."""
+        in_order, back = places, None
+        if len(spans) > 1:
+            order = np.argsort(places, kind="stable")
+            in_order = places[order]
+            back = np.argsort(order)
+        sizes = [stop - start for start, stop in spans]
+        buffer = np.empty(max(sizes, default=0), dtype=dtype)
+        parts = []
+        for (start, stop), size in zip(spans, sizes, strict=True):
+            columns = slice(0, len(places))
+            if back is not None:
+                columns = slice(*np.searchsorted(in_order, [start, stop]).tolist())
+            stored = buffer[:size]
+            inside = in_order[columns] - start
+            as_bytes = stored.view(np.uint8).data
+            parts.append((start * dtype.itemsize, as_bytes, stored, inside, columns))
+        return cls(parts=parts, row=np.empty(len(places), dtype=dtype), back=back)
+
+    def take(self, stream: Any, begin: int | None, values: np.ndarray) -> None:
+        """Fill in the values of the row that begins at a byte, or of the next one of a stream."""
+        row = values if self.back is None else self.row
+        for start, as_bytes, stored, inside, columns in self.parts:
+            if begin is not None:
+                stream.seek(begin + start)
+            left = as_bytes
+            while left:
+                n_read = stream.readinto(left)
+                if not n_read:
+                    raise EOFError("it ends before the last value")
+                left = left[n_read:]
+            stored.take(inside, out=row[columns], mode="clip")
+        if self.back is not None:
+            row.take(self.back, out=values, mode="clip")
 
 
 # --------------------------------------------------------------------------------------------- HDF5
@@ -287,7 +349,7 @@ class _Box:
 
     Attributes
     ----------
-    start, stop, shape : tuple of int
+    start, shape : tuple of int
         Along each axis of voxels.
     columns : ndarray of int
         Which of the voxels wanted lie in it.
@@ -296,7 +358,6 @@ class _Box:
     """
 
     start: tuple[int, ...]
-    stop: tuple[int, ...]
     shape: tuple[int, ...]
     columns: np.ndarray
     places: np.ndarray
@@ -402,20 +463,21 @@ def read_hdf5_voxels(
     if not values.size:
         return values
     try:
-        pieces = None if axis else _pieces_in_file(dataset)
-        read = partial(_read_pieces, pieces) if pieces else partial(_read_chunks, axis)
+        offsets = None if axis else _row_offsets(dataset)
+        by_chunk = partial(_read_chunks, axis)
+        read = by_chunk if offsets is None else partial(_read_rows, offsets)
         read(dataset, places, wanted, values)
-    except (OSError, ValueError) as error:
+    except (EOFError, OSError, ValueError) as error:
         raise InputError(
             f"{dataset.file.filename} is cut off or damaged ({one_line(error)}); copy it again."
         ) from error
     return values
 
 
-def _pieces_in_file(dataset: h5py.Dataset) -> list[tuple[int, int, int]] | None:
-    """Give (first, last, offset) of the observations that lie side by side in the file.
+def _row_offsets(dataset: h5py.Dataset) -> np.ndarray | None:
+    """Give the byte of the file where each observation begins.
 
-    None where they do not, or where HDF5 has to unpack them.
+    None where an observation does not lie in one piece, or where HDF5 has to unpack it.
     """
     import h5py
 
@@ -425,66 +487,54 @@ def _pieces_in_file(dataset: h5py.Dataset) -> list[tuple[int, int, int]] | None:
     created = dataset.id.get_create_plist()
     n_rows, *space = dataset.shape
     row_bytes = math.prod(space) * dataset.dtype.itemsize
-    most = max(1, _MAPPED_BYTES // row_bytes)
-    pieces: list[tuple[int, int, int]] = []
+    numbers = np.arange(n_rows)
     if created.get_layout() == h5py.h5d.CONTIGUOUS:
         begin = dataset.id.get_offset()
         if begin is None or created.get_external_count():
             return None
-        step = most
-        for first in range(0, n_rows, step):
-            last = min(first + step, n_rows)
-            pieces.append((first, last, begin + first * row_bytes))
-        return pieces
+        return begin + numbers * row_bytes
     is_whole = dataset.chunks is not None and list(dataset.chunks[1:]) == space
-    if not is_whole or created.get_nfilters():
+    if not is_whole or created.get_nfilters() or not hasattr(dataset.id, "chunk_iter"):
         return None
     step = dataset.chunks[0]
-    for first in range(0, n_rows, step):
-        chunk = dataset.id.get_chunk_info_by_coord((first, *[0] * len(space)))
-        if chunk.byte_offset is None:
-            return None
-        begin = chunk.byte_offset
-        last = min(first + step, n_rows)
-        if pieces:
-            earlier, end, offset = pieces[-1]
-            follows = begin == offset + (end - earlier) * row_bytes
-            if follows and last - earlier <= most:  # a chunk beside the one before
-                pieces.pop()
-                first, begin = earlier, offset
-        pieces.append((first, last, begin))
-    return pieces
+    offsets = np.full(math.ceil(n_rows / step), -1)
+
+    def note(chunk: Any) -> None:
+        offsets[chunk.chunk_offset[0] // step] = chunk.byte_offset
+
+    dataset.id.chunk_iter(note)
+    if offsets.min() < 0:  # one that was never written
+        return None
+    return offsets[numbers // step] + numbers % step * row_bytes
 
 
-def _read_pieces(
-    pieces: Sequence[tuple[int, int, int]],
+def _read_rows(
+    offsets: np.ndarray,
     dataset: h5py.Dataset,
     places: np.ndarray,
     wanted: np.ndarray,
     values: np.ndarray,
 ) -> None:
-    """Fill in values from pieces of the file that are mapped into memory."""
-    n_voxels = math.prod(dataset.shape[1:])
-    for first, last, offset in pieces:
-        is_here = (wanted >= first) & (wanted < last)
-        here = np.flatnonzero(is_here)
-        if not here.size:
-            continue
-        shape = (last - first, n_voxels)
-        mapped = np.memmap(dataset.file.filename, dataset.dtype, "r", offset, shape)
-        stored = mapped.view(np.ndarray)
-        span = slice(here[0], here[-1] + 1)
-        if np.array_equal(wanted[span], np.arange(first, last)):
-            values[span] = stored[:, places]
-        else:
-            local = wanted[here] - first
-            values[here] = stored[local[:, None], places]
+    """Fill in values of observations that lie in one piece each, in the order of the file."""
+    gather = _Gather.of(places, _spans(places, dataset.dtype.itemsize, None), dataset.dtype)
+    row = np.empty(len(places), dtype=dataset.dtype)
+    of_wanted = offsets[wanted]
+    latest = None
+    with Path(dataset.file.filename).open("rb", buffering=0) as stream:
+        for position in np.argsort(of_wanted, kind="stable"):
+            begin = int(of_wanted[position])
+            if begin != latest:
+                gather.take(stream, begin, row)
+                latest = begin
+            values[position] = row
 
 
 def _read_chunks(
     axis: int, dataset: h5py.Dataset, places: np.ndarray, wanted: np.ndarray, values: np.ndarray
 ) -> None:
     """Fill in values box by box; a box is read once for all observations of a block."""
+    import h5py
+
     shape = dataset.shape
     # what lies in one piece is read an observation at a time
     chunks = dataset.chunks or (*shape[:axis], 1, *shape[axis + 1 :])
@@ -501,6 +551,7 @@ def _read_chunks(
     buffer = np.empty(n_merged * step * largest, dtype=values.dtype)
     is_gap = np.diff(row_chunks) > 1
     breaks = np.flatnonzero(is_gap) + 1
+    in_file = dataset.id.get_space()
     for neighbors in np.split(row_chunks, breaks):
         for begin in range(0, len(neighbors), n_merged):
             block = neighbors[begin : begin + n_merged]
@@ -512,13 +563,13 @@ def _read_chunks(
             span = slice(here[0], here[-1] + 1)
             is_span = np.array_equal(wanted[span], np.arange(first, last))
             for box in boxes:
-                ends = zip(box.start, box.stop, strict=True)
-                part = list(itertools.starmap(slice, ends))
-                part.insert(axis, slice(first, last))
+                start = (*box.start[:axis], first, *box.start[axis:])
                 size = (*box.shape[:axis], last - first, *box.shape[axis:])
                 n_stored = math.prod(size)
                 stored = buffer[:n_stored].reshape(size)
-                dataset.read_direct(stored, tuple(part))
+                # without the layers of h5py above it, which take longer than reading a chunk
+                in_file.select_hyperslab(start, size)
+                dataset.id.read(h5py.h5s.create_simple(size), in_file, stored)
                 of_box = np.moveaxis(stored, axis, 0)
                 of_box = of_box.reshape(last - first, -1)
                 if is_span:
@@ -536,59 +587,54 @@ def _boxes(
     row_bytes: int,
     n_row_chunks: int,
 ) -> list[_Box]:
-    """Choose between reading each chunk that holds voxels, and one box around all of them."""
-    index = np.unravel_index(places, space)
-    of_cells = [along // cell for along, cell in zip(index, cells, strict=True)]
-    grid = [math.ceil(length / cell) for length, cell in zip(space, cells, strict=True)]
-    numbers = np.ravel_multi_index(of_cells, grid)
-    order = np.argsort(numbers, kind="stable")
-    steps = np.diff(numbers[order])
-    breaks = np.flatnonzero(steps) + 1
-    groups = np.split(order, breaks)
-    each = [_box(index, columns, space, cells) for columns in groups]
-    whole = [_box(index, np.arange(len(places)), space, cells)]
-    spans = [int(np.ptp(along)) + 1 for along in of_cells]
+    """Choose which chunks are read together.
+
+    Each alone, neighbors along the last axis, along the last two and so on up to one box around
+    all: what takes least by the time of a call, of a chunk and of a byte.
+    """
+    index = np.array(np.unravel_index(places, space))
+    widths = np.array(cells)[:, np.newaxis]
+    of_cells = index // widths
+    order = np.lexsort(of_cells[::-1])
+    of_cells = of_cells[:, order]
+    steps = np.diff(of_cells, axis=1)
     cell_bytes = math.prod(cells) * row_bytes
-    costs = []
-    plans = ((each, len(each)), (whole, math.prod(spans)))
-    for boxes, n_cells in plans:
-        sizes = [math.prod(box.shape) for box in boxes]
-        largest = max(sizes) * row_bytes
+    least = math.inf
+    for n_apart in range(len(space), -1, -1):
+        is_break = (steps[:n_apart] != 0).any(axis=0)
+        if n_apart < len(space):
+            is_break |= steps[n_apart] > 1
+        begins = np.append(0, np.flatnonzero(is_break) + 1)
+        lowest = np.minimum.reduceat(of_cells, begins, axis=1)
+        highest = np.maximum.reduceat(of_cells, begins, axis=1)
+        n_cells = np.prod(highest - lowest + 1, axis=0)
+        largest = int(n_cells.max()) * cell_bytes
         n_merged = max(1, _SLAB_BYTES // largest)
-        n_reads = len(boxes) * math.ceil(n_row_chunks / n_merged)
-        n_bytes = n_cells * cell_bytes * n_row_chunks
-        cost = n_bytes / _BYTES_PER_S + n_reads * _READ_S
-        costs.append(cost)
-    is_too_large = largest > 8 * _SLAB_BYTES
-    if costs[0] <= costs[1] or is_too_large:
-        return each
-    return whole
-
-
-def _box(
-    index: tuple[np.ndarray, ...],
-    columns: np.ndarray,
-    space: tuple[int, ...],
-    cells: tuple[int, ...],
-) -> _Box:
-    """Draw the smallest box of whole chunks around some voxels."""
-    start, stop, inside = [], [], []
-    for along, length, cell in zip(index, space, cells, strict=True):
-        of_voxels = along[columns]
-        lowest = int(of_voxels.min())
-        highest = int(of_voxels.max())
-        first = lowest - lowest % cell
-        last = highest - highest % cell + cell
-        start.append(first)
-        stop.append(min(last, length))
-        inside.append(of_voxels - first)
-    lengths = np.subtract(stop, start)
-    shape = tuple(lengths.tolist())
-    places = np.ravel_multi_index(inside, shape)
-    return _Box(
-        start=tuple(start),
-        stop=tuple(stop),
-        shape=shape,
-        columns=columns,
-        places=places,
-    )
+        n_reads = len(begins) * math.ceil(n_row_chunks / n_merged)
+        n_chunks = int(n_cells.sum()) * n_row_chunks
+        cost = n_reads * _READ_S + n_chunks * (_CHUNK_S + cell_bytes / _BYTES_PER_S)
+        is_too_large = n_apart < len(space) and largest > _BOX_BYTES
+        if cost < least and not is_too_large:
+            least = cost
+            chosen = begins, lowest, highest
+    begins, lowest, highest = chosen
+    start = lowest * widths
+    stop = np.minimum((highest + 1) * widths, np.array(space)[:, np.newaxis])
+    shape = stop - start
+    sizes = np.diff(begins, append=len(places))
+    box_of = np.repeat(np.arange(len(begins)), sizes)
+    inside = np.zeros(len(places), dtype=np.int64)
+    for along, first, length in zip(index[:, order], start, shape, strict=True):
+        inside = inside * length[box_of] + along - first[box_of]
+    boxes = []
+    for number, (begin, size) in enumerate(zip(begins, sizes, strict=True)):
+        part = slice(begin, begin + size)
+        boxes.append(
+            _Box(
+                start=tuple(start[:, number].tolist()),
+                shape=tuple(shape[:, number].tolist()),
+                columns=order[part],
+                places=inside[part],
+            )
+        )
+    return boxes

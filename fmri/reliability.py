@@ -10,16 +10,10 @@ import numpy as np
 import pandas as pd
 
 from fmri.betas.single_trials import check_independent_runs
-from fmri.noise import (
-    CEILINGS,
-    METHOD,
-    ceiling_row,
-    harmonic_mean,
-    region_variances,
-    typed_regions,
-)
+from fmri.noise import CEILINGS, METHOD, ceiling_row, region_variances, typed_regions
 from fmri.patterns import Patterns
 from fmri.rdm_reliability import all_data_reliability, rdm_correlation, standard_rows
+from fmri.variances import harmonic_mean
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 

@@ -13,9 +13,9 @@ import pandas as pd
 from fmri.betas.event_designs import IGNORED, event_design
 from fmri.bold import BoldRun, check_runs
 from fmri.extraction import read_voxels
-from fmri.noise import response_variances
 from fmri.rdm_reliability import halves_reliability, random_halves
 from fmri.rois.regions import check_masks, read_masks, voxel_table
+from fmri.variances import response_variances
 from fmri.volumes import image_affine, open_nifti
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
@@ -83,6 +83,59 @@ def scan_quality(
     """
     scan = open_scan(runs, masks, hrf_model, high_pass, ignore)
     return scan.measure(scan.fit(scan.series)).table
+
+
+TOLERANCE = 0.1
+"""Share by which the mean of simulated runs may differ from what was measured."""
+
+
+def quality_agreement(measured: pd.DataFrame, simulated: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Compare measured runs with simulated ones, and with what chance does to these.
+
+    Parameters
+    ----------
+    measured : pandas.DataFrame
+        `scan_quality` of the measured runs.
+    simulated : sequence of pandas.DataFrame
+        The same of simulated runs, each with noise of its own.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a region and measure of `QUALITY`: ``roi``, ``measure``, ``measured``, ``simulated``
+        (mean), ``low`` and ``high`` (between which 95 % of simulated runs are), ``inside`` (whether
+        what was measured is), ``difference`` (of the mean, as a share of what was measured),
+        ``chance`` (standard deviation over simulated runs, as such a share) and ``alike``: inside,
+        or a difference up to 10 %. NaN where a measure has no value.
+
+    Notes
+    -----
+    What was measured is a single draw. Where `chance` is above 10 %, as for the reliability of RDMs
+    of few conditions, a difference of 10 % says nothing, and `inside` is what can be asked.
+
+    Examples
+    --------
+    >>> measured = pd.DataFrame({"roi": ["V1"], **dict.fromkeys(QUALITY, 1.0)})
+    >>> copies = [measured.replace(1.0, value) for value in (0.5, 1.1, 1.4)]
+    >>> table = quality_agreement(measured, copies)
+    >>> table["simulated"][0].item(), table["inside"][0].item(), table["chance"][0].round(2).item()
+    (1.0, True, 0.37)
+    """
+    rows = []
+    for number, roi in enumerate(measured["roi"]):
+        for name in QUALITY:
+            value = float(measured[name].iloc[number])
+            copies = np.array([table[name].iloc[number] for table in simulated])
+            low, high = np.quantile(copies, [0.025, 0.975])
+            mean, spread = copies.mean(), copies.std()
+            size = abs(value) if value else np.nan
+            inside = bool(low <= value <= high)
+            difference = abs(mean - value) / size
+            row = {"roi": roi, "measure": name, "measured": value, "simulated": mean}
+            row |= {"low": low, "high": high, "inside": inside, "difference": difference}
+            rows.append(row | {"chance": spread / size})
+    table = pd.DataFrame(rows)
+    return table.assign(alike=table["inside"] | (table["difference"] <= TOLERANCE))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -16,14 +16,17 @@ import pandas as pd
 
 from fmri.betas.event_designs import IGNORED
 from fmri.bold import BoldRun
-from fmri.run_quality import Fits, Measured, Scan, condition_numbers, open_scan
-from fmri.simulate import (
-    SimulatedSubject,
-    SimulatedTruth,
-    save_image,
-    standardized,
-    write_truth,
+from fmri.planting import SimulatedTruth, standardized, write_truth
+from fmri.run_quality import (
+    Fits,
+    Measured,
+    Scan,
+    condition_numbers,
+    open_scan,
+    quality_agreement,
 )
+from fmri.simulate import SimulatedSubject
+from fmri.simulated_files import save_image
 from fmri.volumes import image_affine, open_nifti
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError
@@ -33,6 +36,7 @@ from neurometamer.summaries import short_repr
 
 _ROUNDS = 10
 _COPIES = 4
+_COMPARED = 20
 _KNOTS = np.linspace(0.05, 0.95, 10)
 _LEAST_NCSNR = 0.02
 
@@ -76,7 +80,9 @@ class ScanModel:
     positions : ndarray of int, shape (n_voxels,)
         Position of each row of `voxels` among the columns of the arrays above.
     quality : pandas.DataFrame
-        `scan_quality` of the measured runs, and of runs simulated from this model.
+        `scan_quality` of the measured runs, and the mean of runs simulated from this model.
+    agreement : pandas.DataFrame
+        The same by measure: `fmri.run_quality.quality_agreement` with 20 simulated subjects.
 
     Examples
     --------
@@ -113,6 +119,7 @@ class ScanModel:
     trials: np.ndarray
     positions: np.ndarray
     quality: pd.DataFrame
+    agreement: pd.DataFrame
 
 
 @checked
@@ -141,7 +148,8 @@ def fit_scan(
     Returns
     -------
     ScanModel
-        The model; its table ``quality`` sets the measured beside the simulated.
+        The model; its table ``agreement`` sets the measured beside the simulated, with the interval
+        that chance gives these.
 
     Raises
     ------
@@ -219,6 +227,7 @@ def fit_scan(
         trials=np.zeros_like(fits.betas),
         positions=scan.positions,
         quality=pd.DataFrame(),
+        agreement=pd.DataFrame(),
     )
     return _adjusted(model, scan, fits, seed)
 
@@ -397,7 +406,6 @@ def _adjusted(model: ScanModel, scan: Scan, fits: Fits, seed: int) -> ScanModel:
     moments = {}
     for roi, columns in inside.items():
         moments[roi] = _second_moment(fits.betas[:, columns], codes)
-    in_turn = list(range(len(model.runs)))
     copies: list[Measured] = []
     for step in range(_ROUNDS):
         if copies:
@@ -409,15 +417,29 @@ def _adjusted(model: ScanModel, scan: Scan, fits: Fits, seed: int) -> ScanModel:
                 means[:, columns], moments[roi], strength.signal[columns], strength.exponents[roi]
             )
         model = replace(model, signal=signal, trials=trials * np.sqrt(strength.trials))
-        copies = []
-        for copy in range(_COPIES):
-            draws = generator(seed, "adjust", step, copy)
-            series = _simulated(model, signal[codes], in_turn, draws)
-            copies.append(scan.measure(scan.fit(series)))
-    simulated = pd.concat([copy.table for copy in copies])
+        copies = _measured_copies(model, scan, _COPIES, seed, "adjust", step)
+    finished = [copy.table for copy in _measured_copies(model, scan, _COMPARED, seed, "compare")]
+    simulated = pd.concat(finished)
     mean = simulated.groupby("roi", sort=False).mean().reset_index()
     tables = [target.table.assign(source="measured"), mean.assign(source="simulated")]
-    return replace(model, quality=pd.concat(tables, ignore_index=True))
+    return replace(
+        model,
+        quality=pd.concat(tables, ignore_index=True),
+        agreement=quality_agreement(target.table, finished),
+    )
+
+
+def _measured_copies(
+    model: ScanModel, scan: Scan, n_copies: int, seed: int, *name: int | str
+) -> list[Measured]:
+    """Simulate the runs so many times, and measure each time what was measured in them."""
+    in_turn = list(range(len(model.runs)))
+    copies = []
+    for copy in range(n_copies):
+        draws = generator(seed, *name, copy)
+        series = _simulated(model, model.signal[scan.codes], in_turn, draws)
+        copies.append(scan.measure(scan.fit(series)))
+    return copies
 
 
 def _noise_adjusted(model: ScanModel, target: Measured, copies: Sequence[Measured]) -> ScanModel:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fmri.noise import condition_types, response_variances
+from fmri.noise import condition_types
 from fmri.patterns import Patterns, voxel_names
 from fmri.reliability import ADVISED_CONDITIONS, pattern_contributions, voxel_reliability
+from fmri.variances import response_variances
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest

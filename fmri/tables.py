@@ -28,6 +28,29 @@ DRIFTS = re.compile(r"cosine_?\d+$", re.IGNORECASE)
 DUMMIES = re.compile(r"non_?steady_?state", re.IGNORECASE)
 """Names of columns that mark one volume each, scanned before the magnetization was steady."""
 
+OLD_NAMES: dict[str, str] = {
+    "CSF": "csf",
+    "WhiteMatter": "white_matter",
+    "GlobalSignal": "global_signal",
+    "stdDVARS": "std_dvars",
+    "non-stdDVARS": "dvars",
+    "vx-wisestdDVARS": "vx_wisestd_dvars",
+    "FramewiseDisplacement": "framewise_displacement",
+    "X": "trans_x",
+    "Y": "trans_y",
+    "Z": "trans_z",
+    "RotX": "rot_x",
+    "RotY": "rot_y",
+    "RotZ": "rot_z",
+    "aCompCor": "a_comp_cor_",
+    "tCompCor": "t_comp_cor_",
+    "Cosine": "cosine",
+    "NonSteadyStateOutlier": "non_steady_state_outlier",
+    "AROMAAggrComp": "aroma_motion_",
+}
+"""Name of a confound in tables of fMRIPrep 1.0 and 1.1 → its name from 1.2 on; the last five are
+followed by a number."""
+
 NO_TRIAL_TYPE = "n/a"
 """What an event without a trial type is called (the BIDS word for a missing value)."""
 
@@ -235,6 +258,11 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
     ------
     InputError
         When the table has no header, or lacks a column.
+
+    Notes
+    -----
+    Columns of fMRIPrep 1.0 and 1.1 get the names that they have from 1.2 on (`new_names`), and are
+    found under both; the attribute ``renamed`` of the result says which.
     """
     if isinstance(confounds, pd.DataFrame):
         table = confounds
@@ -254,6 +282,9 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
                 "it a first row with the names of the confounds, between tabs (.tsv) or commas "
                 "(.csv)."
             )
+    renamed = new_names(table.columns)
+    old_names = {new: old for old, new in renamed.items()}
+    table = table.rename(columns=renamed)
     if columns is None:
         has_motion = set(MOTION_COLUMNS) <= set(table.columns)
         columns = MOTION_COLUMNS if has_motion else [str(name) for name in table.columns]
@@ -272,7 +303,11 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
     for name in columns:
         fitting = [name]
         if name not in known:
-            fitting = [other for other in known if fnmatchcase(other, name)]
+            fitting = [
+                other
+                for other in known
+                if fnmatchcase(other, name) or fnmatchcase(old_names.get(other, other), name)
+            ]
         if not fitting:
             absent.append(name)
         chosen += [other for other in fitting if other == name or other not in chosen]
@@ -281,7 +316,42 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
             f"{label}: the confounds lack the column(s) {name_ids(absent)}; they have "
             f"{name_ids(table.columns, 20)}; name some of these (columns, --columns)."
         )
-    return table[with_companions(chosen, known)]
+    used = table[with_companions(chosen, known)]
+    of_used = {old: new for old, new in renamed.items() if new in used.columns}
+    if of_used:
+        used.attrs["renamed"] = of_used
+    return used
+
+
+def new_names(columns: Iterable[str]) -> dict[str, str]:
+    """Find columns that have the names of fMRIPrep 1.0 or 1.1.
+
+    Parameters
+    ----------
+    columns : iterable of str
+        Columns of a table of confounds.
+
+    Returns
+    -------
+    dict of str to str
+        Old name to the one from fMRIPrep 1.2 on; empty for tables without RotX, RotY and RotZ,
+        which these versions always wrote.
+
+    Examples
+    --------
+    >>> sorted(new_names(["RotX", "RotY", "RotZ", "aCompCor00", "age"]).values())
+    ['a_comp_cor_00', 'rot_x', 'rot_y', 'rot_z']
+    """
+    names = [str(name) for name in columns]
+    if not {"RotX", "RotY", "RotZ"} <= set(names):
+        return {}
+    renamed = {}
+    for name in names:
+        start = name.rstrip("0123456789")
+        new = OLD_NAMES.get(start, name) + name[len(start) :]
+        if start in OLD_NAMES and new not in names:
+            renamed[name] = new
+    return renamed
 
 
 def with_companions(chosen: Sequence[str], known: Iterable[str]) -> list[str]:
@@ -360,4 +430,6 @@ def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd
             "--columns; [glm] confounds in a study file), for example "
             f"{name_ids(usable) or 'none of these'}."
         )
-    return pd.DataFrame(values, columns=[str(name) for name in table.columns])
+    checked = pd.DataFrame(values, columns=[str(name) for name in table.columns])
+    checked.attrs = dict(confounds.attrs)
+    return checked

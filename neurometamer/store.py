@@ -736,7 +736,18 @@ def write_hdf5(
     """
     with new_hdf5(path) as file:
         for name, values in (arrays or {}).items():
-            _write_array(file, name, values)
+            is_on_disk = hasattr(values, "shape") and not hasattr(values, "__array_interface__")
+            if is_on_disk:  # copied block by block
+                data = file.create_dataset(name, shape=values.shape, dtype=values.dtype)
+                for start in range(0, len(values), _BLOCK):
+                    block = slice(start, start + _BLOCK)
+                    data[block] = values[block]
+                continue
+            array = np.asarray(values)
+            if array.dtype.kind in "UOT":
+                words = [str(word).encode() for word in array.ravel()]
+                array = np.array(words, dtype=bytes).reshape(array.shape)
+            file.create_dataset(name, data=array)
         for name, table in (tables or {}).items():
             names = [str(column) for column in table.columns]
             group = file.create_group(name)
@@ -751,22 +762,6 @@ def write_hdf5(
 
 _BLOCK = 64
 """Rows that are read and written at once."""
-
-
-def _write_array(file: h5py.File, name: str, values: Any) -> None:
-    """Store one array; what stays on disk is copied block by block."""
-    is_on_disk = hasattr(values, "shape") and not hasattr(values, "__array_interface__")
-    if is_on_disk:
-        data = file.create_dataset(name, shape=values.shape, dtype=values.dtype)
-        for start in range(0, len(values), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            data[block] = values[block]
-        return
-    array = np.asarray(values)
-    if array.dtype.kind in "UOT":
-        words = [str(word).encode() for word in array.ravel()]
-        array = np.array(words, dtype=bytes).reshape(array.shape)
-    file.create_dataset(name, data=array)
 
 
 def _write_column(group: Any, name: str, column: pd.Series) -> None:

@@ -128,7 +128,14 @@ def describe(value: Any) -> str:
         else its `repr`, cut.
     """
     if hasattr(value, "columns") and hasattr(value, "iloc"):
-        return _describe_table(value)
+        columns = _names([str(name) for name in value.columns])
+        known = [name for name in _ID_COLUMNS if name in value.columns]
+        rows = ""
+        if known and len(value):
+            ids = dict.fromkeys(value[known[0]])
+            names = _names([str(name) for name in ids])
+            rows = f", {known[0]} {names}"
+        return f"<{len(value)} rows{rows}; columns {columns}>"
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         kind = str(value.dtype).removeprefix("torch.")
         return f"{kind} {tuple(value.shape)}"
@@ -147,18 +154,6 @@ def describe(value: Any) -> str:
         return f"{len(value)}: {names}"
     text = repr(value)
     return _cut(text, LONGEST // 2 if "(" in text else _WORD)
-
-
-def _describe_table(table: Any) -> str:
-    columns = _names([str(name) for name in table.columns])
-    known = [name for name in _ID_COLUMNS if name in table.columns]
-    rows = ""
-    if known and len(table):
-        column = known[0]
-        ids = dict.fromkeys(table[column])
-        names = _names([str(name) for name in ids])
-        rows = f", {column} {names}"
-    return f"<{len(table)} rows{rows}; columns {columns}>"
 
 
 def _names(names: list[str]) -> str:

@@ -31,7 +31,7 @@ from neurometamer.errors import InputError, name_ids, need_columns, unknown_name
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.run_options import RunOptions
 from neurometamer.store import file_name
-from stimuli_gen.batches import arithmetic, images_by_id
+from stimuli_gen.batches import images_by_id, made_by
 from stimuli_gen.fast import draft_model
 from stimuli_gen.models import StagedModel, predict, run_on_device_of
 from stimuli_gen.stimuli import StimulusSet, from_8bit, picture_similarity, read_png, to_8bit
@@ -528,13 +528,9 @@ def collect_adversarial(
         )
     record = provenance(
         settings,
-        model=model.name,
-        weights=model.weights,
-        trained=model.trained,
-        model_digest=model.digest,
+        **made_by(model),
         references=references.digest,
         targets=dict(targets),
-        **arithmetic(model.device),
     )
     table = pd.DataFrame(rows).assign(**columns)
     stimuli = StimulusSet(images=images, table=table, provenance=record)

@@ -20,8 +20,6 @@ from neurometamer.store import atomic_path, file_name
 from stimuli_gen.stored_images import read_png, to_8bit, write_png
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from stimuli_gen.synthesis.loop import OnFrame
 
 _SAMPLE = 2**18
@@ -80,7 +78,7 @@ def write_animation(
     ...     write_animation(frames, f"{folder}/ramp.gif", captions=["1", "2", "3"]).name
     'ramp.gif'
     """
-    from PIL import Image
+    from PIL import Image, ImageDraw, ImageFont
 
     levels = _levels(frames)
     if captions is not None and len(captions) != len(levels):
@@ -105,8 +103,14 @@ def write_animation(
     palette.putpalette([*colors, *black, 255, 255, 255])
     drawn = []
     for row, frame in enumerate(levels):
-        caption = None if captions is None else captions[row]
-        picture = _picture(frame, caption)
+        picture = Image.fromarray(frame)
+        if captions is not None:
+            sheet = Image.new("RGB", (picture.width, picture.height + _LINE), "white")
+            sheet.paste(picture, (0, 0))
+            draw = ImageDraw.Draw(sheet)
+            draw.fontmode = "1"  # no gray edges: they would need colors of the palette
+            draw.text((2, picture.height + 1), captions[row], "black", ImageFont.load_default())
+            picture = sheet
         picture = picture.quantize(palette=palette, dither=Image.Dither.NONE)
         drawn.append(picture)
     # in steps of 10 ms, as GIF files tell time
@@ -152,21 +156,6 @@ def _levels(frames: np.ndarray | Sequence[str | os.PathLike[str]]) -> np.ndarray
         )
     levels = to_8bit(frames).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(levels)
-
-
-def _picture(levels: np.ndarray, caption: str | None) -> Image.Image:
-    from PIL import Image, ImageDraw, ImageFont
-
-    image = Image.fromarray(levels)
-    if caption is None:
-        return image
-    size = (image.width, image.height + _LINE)
-    sheet = Image.new("RGB", size, "white")
-    sheet.paste(image, (0, 0))
-    draw = ImageDraw.Draw(sheet)
-    draw.fontmode = "1"  # no gray edges: they would need colors of the palette
-    draw.text((2, image.height + 1), caption, "black", ImageFont.load_default())
-    return sheet
 
 
 # ---------------------------------------------------------------------------- frames of a synthesis

@@ -14,6 +14,7 @@ from torch import Tensor
 from neurometamer.errors import InputError
 
 if TYPE_CHECKING:
+    from stimuli_gen.models import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
 Result = TypeVar("Result")
@@ -193,6 +194,57 @@ def in_batches(
         # outside of `except`, where the failed pass still holds its tensors
         size = half_shape(size)
         release_memory(device)
+
+
+def rows_in_batches(
+    run: Callable[..., Tensor], images: Any, batch_size: int, device: torch.device
+) -> np.ndarray:
+    """Run a function on images, batch by batch, and put its rows together.
+
+    Parameters
+    ----------
+    run : callable
+        See `in_batches`; gives a tensor with one row an image.
+    images : ndarray, StoredImages, or tuple of these
+        (n, 3, height, width) float32 each.
+    batch_size : int
+        Images a batch, see `in_batches`.
+    device : torch.device
+        Where the batches go.
+
+    Returns
+    -------
+    ndarray, shape (n, …)
+        One row an image.
+    """
+    parts = []
+    batches = in_batches(lambda *arrays: run(*arrays).cpu(), images, batch_size, device)
+    for rows, values in batches:
+        n_rows = rows.stop - rows.start
+        parts.append(values[:n_rows].numpy())
+    return np.concatenate(parts)
+
+
+def made_by(model: StagedModel) -> dict[str, Any]:
+    """Record which network images were made with, for their provenance.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+
+    Returns
+    -------
+    dict
+        Its name, weights and digest, whether it is trained, and the arithmetic of its device.
+    """
+    return {
+        "model": model.name,
+        "weights": model.weights,
+        "trained": model.trained,
+        "model_digest": model.digest,
+        **arithmetic(model.device),
+    }
 
 
 class Parts:

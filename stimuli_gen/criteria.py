@@ -31,7 +31,7 @@ from neurometamer.arguments import checked, checked_with
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.store import file_name
 from neurometamer.summaries import short_repr
-from stimuli_gen.batches import batch_shape, in_batches
+from stimuli_gen.batches import batch_shape, rows_in_batches
 from stimuli_gen.categories import N_IMAGENET, to_sixteen
 from stimuli_gen.matching import Match
 from stimuli_gen.models import StagedModel, predict
@@ -365,17 +365,12 @@ def _run(
     model: StagedModel, stage: str, images: np.ndarray, ids: Sequence[str], batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute responses (n, units) and class probabilities of one batch."""
-    batches = in_batches(
-        lambda batch: model.activations(batch, [stage])[stage].flatten(1).float().cpu(),
+    responses = rows_in_batches(
+        lambda batch: model.activations(batch, [stage])[stage].flatten(1).float(),
         images,
         batch_size,
         model.device,
     )
-    parts = []
-    for rows, values in batches:
-        n = rows.stop - rows.start
-        parts.append(values[:n].numpy())
-    responses = np.concatenate(parts)
     where = f"{model.name}, stage '{stage}'"
     finite_responses(responses, where, ids)
     probabilities = predict(model, images, batch_size)
@@ -711,17 +706,13 @@ def validity_columns(
 
 
 def _errors(match: Match, references: Any, images: Any) -> np.ndarray:
-    batches = in_batches(
-        lambda photographs, batch: match.error(batch, match.anchors(photographs)).cpu(),
+    errors = rows_in_batches(
+        lambda photographs, batch: match.error(batch, match.anchors(photographs)),
         (references, images),
         BATCH,
         match.model.device,
     )
-    errors = []
-    for rows, error in batches:
-        n = rows.stop - rows.start
-        errors.append(error[:n].numpy())
-    return np.concatenate(errors).astype(np.float64)
+    return errors.astype(np.float64)
 
 
 def top_class(model: StagedModel, images: Any) -> np.ndarray:
@@ -739,12 +730,6 @@ def top_class(model: StagedModel, images: Any) -> np.ndarray:
     ndarray
         (n,) int, places in its class names.
     """
-    batches = in_batches(
-        lambda batch: model.logits(batch).argmax(dim=1).cpu(), images, BATCH, model.device
+    return rows_in_batches(
+        lambda batch: model.logits(batch).argmax(dim=1), images, BATCH, model.device
     )
-    parts = []
-    for rows, classes in batches:
-        n = rows.stop - rows.start
-        part = classes[:n].numpy()
-        parts.append(part)
-    return np.concatenate(parts)

@@ -74,10 +74,6 @@ def bfloat16_support(device: str | torch.device) -> tuple[bool, str]:
     return False, "this CPU has no bfloat16 arithmetic (neither AMX nor AVX512-BF16 nor ARM's BF16)"
 
 
-_CPU_FLAGS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16", "ARM BF16": "bf16"}
-_CPU_PROBES = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
-
-
 def _cpu_has(flag: str) -> bool:
     """Ask torch for a capability of the CPU; versions of torch differ in what they can say."""
     get_capabilities = getattr(torch.cpu, "get_capabilities", dict)
@@ -89,6 +85,10 @@ def _cpu_has(flag: str) -> bool:
     if probe is None:
         return False
     return bool(probe())
+
+
+_CPU_FLAGS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16", "ARM BF16": "bf16"}
+_CPU_PROBES = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
 
 
 def fast_notice(model: StagedModel) -> str:

@@ -468,9 +468,7 @@ def shifted(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(moved)
 
 
-def metamer_objectives(
-    matches: Sequence[Match], recipe: Recipe, penalties: Sequence[Penalty] = ()
-) -> list[Objective]:
+def metamer_objectives(matches: Sequence[Match], recipe: Recipe) -> list[Objective]:
     """Make one objective a network: its error and the penalties; the score is the negative error.
 
     Parameters
@@ -478,10 +476,9 @@ def metamer_objectives(
     matches : sequence of Match
         Stages that are to be matched.
     recipe : Recipe
-        Recipe, of which two settings count: the solver (penalties count in every turn, but once in
-        a sum) and the jitter (of what the network sees, not of what penalties see).
-    penalties : sequence of Penalty
-        Terms of the loss.
+        Recipe, of which three settings count: the penalties, the solver (penalties count in every
+        turn, but once in a sum) and the jitter (of what the network sees, not of what penalties
+        see).
 
     Returns
     -------
@@ -502,7 +499,7 @@ def metamer_objectives(
         return loss, -error
 
     objectives: list[Objective] = []
-    terms = penalties
+    terms = recipe.penalties
     for match in matches:
         objectives.append(partial(_evaluate, match=match, terms=terms))
         if recipe.solver == "joint":

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,6 @@ from stimuli_gen.models import StagedModel, run_on_device_of
 from stimuli_gen.presets import (
     PRESETS,
     STARTS,
-    Penalty,
     Recipe,
     chosen,
     described,
@@ -65,7 +64,6 @@ def model_metamers(
     stage: Stages | Mapping[str, Stages],
     preset: str = "feather2023",
     stage_weights: Sequence[float] | None = None,
-    penalties: Sequence[Penalty] = (),
     start_images: Mapping[str, np.ndarray] | np.ndarray | None = None,
     nulls: Sequence[NullDistribution] = (),
     null_quantile: float = 1.0,
@@ -91,8 +89,6 @@ def model_metamers(
         that makes metamers easier to recognize; the others have none.
     stage_weights : sequence of float, optional
         Weights of several stages; equal by default.
-    penalties : sequence of Penalty
-        Terms added to the loss.
     start_images : ndarray or mapping of str to ndarray, optional
         First images, (3, height, width) float in [0, 1]: one for all, or by reference id; sets
         ``start="image"``.
@@ -111,7 +107,7 @@ def model_metamers(
         of the steps before ``file_rounds``.
     **overrides : object
         Fields of `stimuli_gen.presets.Recipe`, in place of the preset's: ``steps``, ``max_error``,
-        ``file_rounds`` and others.
+        ``file_rounds``, ``penalties`` and others.
 
     Returns
     -------
@@ -181,7 +177,6 @@ def model_metamers(
         "preset": preset,
         **described(recipe),
         **_settings_of(matches, drafts, recipe.finish),
-        "penalties": [asdict(penalty) for penalty in penalties],
         "nulls": [_identity(null) for null in nulls],
         "null_quantile": null_quantile,
         "suffix": suffix,
@@ -191,17 +186,17 @@ def model_metamers(
     confine = contexts.confine if recipe.ball != "none" else None
     keys = contexts.keys(settings)
     made = descend(
-        metamer_objectives(matches, recipe, penalties),
+        metamer_objectives(matches, recipe),
         references.ids,
         lambda name: Start(image=contexts.start(name), context=contexts(name)),
         threshold=float("inf") if recipe.max_error is None else -recipe.max_error,
         steps=recipe.step_options(len(matches)),
-        draft=metamer_objectives(drafts, recipe, penalties) if drafts else None,
+        draft=metamer_objectives(drafts, recipe) if drafts else None,
         confine=confine,
         keys=keys,
         run=run,
     )
-    stimuli = _collect(matches, references, settings, made, stage, image_prior(recipe, penalties))
+    stimuli = _collect(matches, references, settings, made, stage, image_prior(recipe))
     judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
     judgment = judge(stimuli, references)
     if recipe.file_rounds and any(judgment.only_in_float):

@@ -26,7 +26,7 @@ from neurometamer.provenance import digest, generator, provenance
 from neurometamer.run_options import RunOptions
 from neurometamer.summaries import short_repr
 from stimuli_gen.adversarial import check_photographs, read_saved
-from stimuli_gen.batches import arithmetic, images_by_id
+from stimuli_gen.batches import images_by_id, made_by
 from stimuli_gen.fast import draft_model
 from stimuli_gen.models import StagedModel, predict, run_on_device_of
 from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, to_8bit
@@ -405,13 +405,9 @@ def _collect(
         )
     record = provenance(
         settings,
-        model=model.name,
-        weights=model.weights,
-        trained=model.trained,
-        model_digest=model.digest,
+        **made_by(model),
         references=references.digest,
         classes=classes,
         mask=None if mask is None else digest_masks(mask),
-        **arithmetic(model.device),
     )
     return StimulusSet(images=images, table=pd.DataFrame(rows), provenance=record)

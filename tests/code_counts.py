@@ -23,7 +23,8 @@ GOALS = {
     "lines of code a function, median": 12,
     "lines of code a function, 90th percentile": 45,
     "lines of code a function, most": 80,
-    "private functions that are called from one place": 350,
+    "private functions that are used in one place": 350,
+    "parameters of a public function, most": 12,
     "classes above a class of ours, most": 1,
 }
 BOUNDS = GOALS | {}
@@ -75,8 +76,8 @@ def functions(tree: ast.Module) -> Iterator[Function]:
             yield node
 
 
-def called_once(trees: dict[str, ast.Module]) -> int:
-    """Count private functions and methods that are called from one place and named nowhere else.
+def used_once(trees: dict[str, ast.Module]) -> int:
+    """Count private functions of modules whose name stands in one place beside its definition.
 
     Parameters
     ----------
@@ -86,33 +87,50 @@ def called_once(trees: dict[str, ast.Module]) -> int:
     Returns
     -------
     int
-        Entries of tables and callbacks are not counted: they are named, but not called, there.
+        Called or named there: entries of tables and callbacks are counted, too.
     """
-    named: Counter[tuple[str, str]] = Counter()
-    called: Counter[tuple[str, str]] = Counter()
-    imported: Counter[str] = Counter()
+    named: Counter[str] = Counter()
     private = []
-    for file, tree in trees.items():
+    for tree in trees.values():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
-                called[file, _name_of(node.func)] += 1
+            if isinstance(node, ast.Name):
+                named[node.id] += 1
+            elif isinstance(node, ast.Attribute):
+                named[node.attr] += 1
             elif isinstance(node, ast.ImportFrom):
-                imported.update(alias.name for alias in node.names)
-            if isinstance(node, (ast.Name, ast.Attribute)):
-                named[file, _name_of(node)] += 1
-        for function in functions(tree):
-            if function.name.startswith("_") and not function.name.startswith("__"):
-                private.append((file, function.name))
-    n_once = 0
-    for file, name in private:
-        n_once += named[file, name] + imported[name] == 1 == called[file, name]
-    return n_once
+                named.update(alias.name for alias in node.names)
+        for node in tree.body:
+            if isinstance(node, Function) and node.name.startswith("_"):
+                private.append(node.name)
+    return sum(named[name] == 1 for name in private)
 
 
-def _name_of(node: ast.expr) -> str:
-    if isinstance(node, ast.Name):
-        return node.id
-    return node.attr if isinstance(node, ast.Attribute) else ""
+def most_parameters(trees: dict[str, ast.Module]) -> int:
+    """Count the parameters of the public function or method that has most of them.
+
+    Parameters
+    ----------
+    trees : dict of str to Module
+        File to its parsed code.
+
+    Returns
+    -------
+    int
+        ``*args`` and ``**kwargs`` count one each, ``self`` and ``cls`` do not.
+    """
+    most = 0
+    for tree in trees.values():
+        owners: list[ast.Module | ast.ClassDef] = [tree]
+        owners += [node for node in tree.body if isinstance(node, ast.ClassDef)]
+        for owner in owners:
+            for node in owner.body:
+                if isinstance(node, Function) and not node.name.startswith("_"):
+                    listed = node.args
+                    named = [*listed.posonlyargs, *listed.args, *listed.kwonlyargs]
+                    names = [parameter.arg for parameter in named]
+                    names += [more.arg for more in (listed.vararg, listed.kwarg) if more]
+                    most = max(most, len(set(names) - {"self", "cls"}))
+    return most
 
 
 def deepest(trees: dict[str, ast.Module]) -> int:
@@ -165,7 +183,8 @@ def counts() -> dict[str, float]:
         statistics.median(lengths),
         lengths[late],
         lengths[-1],
-        called_once(trees),
+        used_once(trees),
+        most_parameters(trees),
         deepest(trees),
     )
     return dict(zip(GOALS, values, strict=True))

@@ -16,7 +16,7 @@ from fmri.betas.contrasts import STATISTICS, ContrastMaps, contrast_label, write
 from fmri.betas.foreign import ID_COLUMNS, label_volumes
 from fmri.betas.images import beta_images
 from fmri.bids import file_labels
-from fmri.formats.statmaps import cut_maps, map_files, read_trials, table_of
+from fmri.formats.statmaps import chosen_in_maps, cut_maps, map_files, read_trials, table_of
 from fmri.patterns import Patterns
 from fmri.unusable import UNUSABLE, finite_voxels
 from neurometamer.arguments import checked
@@ -363,4 +363,5 @@ def _record(files: list[Path], grid: Mapping[str, Any], unusable: str) -> dict[s
         maps=names,
         file_digests=[digest_file(path) for path in files],
         grid=dict(grid),
+        chosen_on_all_runs=chosen_in_maps(files),
     )

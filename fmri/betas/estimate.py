@@ -434,6 +434,8 @@ def _record(
             "affine": run.affine,
             "noise_gain": round(noise_gain(design), 6),
         }
+        if run.confounds is not None and run.confounds.attrs.get("renamed"):
+            of_run["confounds_renamed"] = run.confounds.attrs["renamed"]
         of_runs.append(of_run)
     record = provenance(
         settings,

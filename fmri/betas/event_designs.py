@@ -325,7 +325,8 @@ def run_designs(
     [30]
     """
     tables = [event_design(run, per=per, **options) for run in runs]
-    of_impulses, of_durations = [], []
+    of_impulses: list[str] = []
+    of_durations: list[str] = []
     for run, (events, _) in zip(runs, tables, strict=True):
         is_impulse = _are_impulses(run, events)
         labels = of_impulses if is_impulse.all() else of_durations

@@ -43,8 +43,15 @@ IDS = ("73KID", "10KID")
 TRIALS_OF_RUNS = (63, 62) * 6
 """Trials of the twelve runs of a session."""
 
-CHOSEN = {"GLMdenoise": "denoised", "_RR": "shrunken"}
-"""Part of the name of a version of betas to what was done by choices on all runs of a session."""
+VERSIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "betas_assumehrf": ("b1", ()),
+    "betas_fithrf": ("b2", ()),
+    "betas_fithrf_GLMdenoise_RR": ("b3", ("denoised", "shrunken")),
+}
+"""Folder of a version of betas → its short name, and what was chosen on all runs of a session."""
+
+UNKNOWN_VERSION = ("unknown", ("perhaps denoised or shrunken",))
+"""The same of a folder of another name."""
 
 _SESSION = re.compile(r"betas_session(\d+)\.hdf5$")
 _SUBJECT = re.compile(r"subj(\d\d)$")
@@ -151,7 +158,8 @@ def open_betas(path: Path, request: Request) -> Contents:
             by_voxel = data.chunks is not None and data.chunks[0] > 1
             n_values = len(data) * union.sum() if by_voxel else data.size
             n_bytes += int(n_values) * data.dtype.itemsize
-    version = path.resolve().name
+    folder = path.resolve().name
+    version, choices = VERSIONS.get(folder, UNKNOWN_VERSION)
     return Contents(
         observations=observations,
         voxels=voxels,
@@ -160,8 +168,9 @@ def open_betas(path: Path, request: Request) -> Contents:
         dtype=np.dtype(np.float32),
         record={
             "files": [file.name for file in chosen.values()],
+            "folder": folder,
             "version": version,
-            "chosen_on_all_runs": [word for part, word in CHOSEN.items() if part in version],
+            "chosen_on_all_runs": list(choices),
             "space": tree.space,
             "grid": grid,
             "settings": {"units": "percent"},

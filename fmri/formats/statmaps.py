@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fmri.betas.single_trials import chosen_on_all_runs
 from fmri.bids import file_labels
 from fmri.formats.contents import Contents, Request, chosen_sessions, only_subject
 from fmri.grids import check_grid
@@ -25,12 +26,16 @@ from fmri.series import open_series, pair_hemispheres, read_places
 from fmri.surfaces import partner_name
 from fmri.tables import PICTURES
 from neurometamer.errors import InputError, duplicates, name_ids
-from neurometamer.store import read_table
+from neurometamer.store import read_json, read_table
 
 IDS = ("label", "condition")
 """Columns of the stimulus ids where none is named: the first that a table has."""
 
 _MAPS = tuple(f"_statmap{ending}" for ending in (".nii", ".nii.gz", ".func.gii", ".dscalar.nii"))
+CHOSEN = {"SingletrialBetas": ("denoised", "shrunken")}
+"""Label ``desc`` → what was chosen on all runs of a session: LAION-fMRI's are GLMsingle's betas,
+with noise regressors and ridge fractions."""
+
 _TABLE = "_trials.tsv"
 
 
@@ -205,6 +210,7 @@ def open_maps(path: Path, request: Request) -> Contents:
             "files": [file.name for file in every],
             "ids": request.ids,
             "grid": dict(maps.grid),
+            "chosen_on_all_runs": chosen_in_maps(every),
         },
     )
 
@@ -236,6 +242,37 @@ def map_files(path: Path) -> list[tuple[Path, ...]]:
     for pair in pair_hemispheres(files):
         images.append(tuple(sorted(pair)))
     return images
+
+
+def chosen_in_maps(files: Sequence[Path]) -> list[str]:
+    """Say what was chosen on all runs together in the making of maps.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        The maps.
+
+    Returns
+    -------
+    list of str
+        What their sidecars say where they hold a provenance, else what `CHOSEN` says of their label
+        ``desc``.
+
+    Examples
+    --------
+    >>> chosen_in_maps([Path("sub-01_stat-effect_desc-SingletrialBetas_statmap.nii.gz")])
+    ['denoised', 'shrunken']
+    """
+    words: set[str] = set()
+    for file in files:
+        ending = next(ending for ending in _MAPS if file.name.endswith(ending))
+        sidecar = file.with_name(f"{file.name.removesuffix(ending)}_statmap.json")
+        held = read_json(sidecar) if sidecar.is_file() else {}
+        if isinstance(held, Mapping) and "Provenance" in held:
+            words |= set(chosen_on_all_runs(held["Provenance"]))
+        else:
+            words |= set(CHOSEN.get(file_labels(file).get("desc", ""), ()))
+    return sorted(words)
 
 
 def _tables_of(file: Path) -> list[Path]:

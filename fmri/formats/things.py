@@ -43,6 +43,10 @@ COORDINATES = ("voxel_x", "voxel_y", "voxel_z")
 CEILINGS = ("nc_singletrial", "nc_testset")
 """Columns of voxels that are kept: noise ceilings, in %."""
 
+CHOSEN = ("denoised", "shrunken")
+"""What was chosen on all runs in the making of these betas: components of an independent component
+analysis to remove, and the ridge fraction of each voxel (Hebart et al., 2023)."""
+
 KEPT = ("trial_type", "concept")
 """Columns of trials that are kept."""
 
@@ -140,7 +144,11 @@ def open_table(path: Path, request: Request) -> Contents:
         read=partial(_read, file, where, columns, lines),
         n_bytes=n_bytes,
         dtype=np.dtype(np.float64 if itemsize > 4 else np.float32),
-        record={"files": [file.name, about.name], "ids": request.ids or IDS},
+        record={
+            "files": [file.name, about.name],
+            "ids": request.ids or IDS,
+            "chosen_on_all_runs": list(CHOSEN),
+        },
     )
 
 

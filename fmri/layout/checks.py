@@ -17,9 +17,11 @@ from typing import Any
 import pandas as pd
 
 from fmri.bids import SAME_TIME_S, file_labels, read_sidecar, repetition_time, slice_times
+from fmri.confounds import rejected_components
+from fmri.layout.options import LayoutOptions
 from fmri.layout.tree import BidsFile, BidsTree, run_words
 from fmri.rois.files import split_label
-from fmri.tables import NO_TRIAL_TYPE, checked_events, event_names, read_events
+from fmri.tables import NO_TRIAL_TYPE, checked_events, event_names, new_names, read_events
 from fmri.volumes import check_4d, header_tr, image_affine, open_nifti
 from neurometamer.errors import InputError, name_ids
 from neurometamer.store import read_table
@@ -28,6 +30,9 @@ ERROR, NOTE = "error", "note"
 
 CONFOUNDS = ("timeseries", "regressors")
 """Last words of the names of fMRIPrep's confounds; the second is that of versions before 20.2."""
+
+OLD_CONFOUNDS = "_bold_confounds.tsv"
+"""End of the names of confounds of fMRIPrep 1.0 and 1.1."""
 
 WITHOUT_EVENTS = "rest"
 """Tasks whose names begin so have no events (BIDS 1.9, "Task events")."""
@@ -108,22 +113,17 @@ class Facts:
         The data set.
     images : BidsTree
         The folder of the images: the derivatives, or the data set itself.
-    id_column : str
-        Column of the events with the stimulus ids.
-    t_r : float, optional
-        Repetition time in seconds, where header and sidecar disagree.
-    affine : str
-        Which transform of the headers places the voxels.
-    n_rows : dict of Path to int
-        Rows of the tables of confounds that were read: images in several spaces share one.
+    wishes : LayoutOptions
+        How tables and headers are read.
+    tables : dict of Path to (int, dict, list)
+        Tables of confounds that were read (rows, columns with old names, columns with missing
+        values): images in several spaces share one.
     """
 
     raw: BidsTree
     images: BidsTree
-    id_column: str
-    t_r: float | None
-    affine: str
-    n_rows: dict[Path, int] = field(default_factory=dict)
+    wishes: LayoutOptions
+    tables: dict[Path, tuple[int, dict[str, str], list[str]]] = field(default_factory=dict)
 
 
 def check_here(path: Path) -> None:
@@ -182,10 +182,10 @@ def check_image(file: BidsFile, form: str, facts: Facts, findings: Findings) -> 
     with findings.watch(ERROR, "image", subject=subject, file=path):
         opened = open_nifti(path)
         n_volumes = check_4d(path, opened)[3]
-        image_affine(path, opened, facts.affine)
+        image_affine(path, opened, facts.wishes.affine)
         sidecar = read_sidecar(path)
         header = header_tr(opened)
-        t_r = repetition_time(path.name, header=header, sidecar=sidecar, given=facts.t_r)
+        t_r = repetition_time(path.name, header=header, sidecar=sidecar, given=facts.wishes.t_r)
         slice_times(path.name, sidecar, t_r, opened.shape)
     if not t_r or facts.raw is facts.images:
         return n_volumes, t_r
@@ -197,7 +197,7 @@ def check_image(file: BidsFile, form: str, facts: Facts, findings: Findings) -> 
         name = "_".join(labels)
         of_scan = read_sidecar(folder / f"{name}_bold.nii.gz")
         scanned = of_scan.seconds("RepetitionTime")
-        is_given = facts.t_r is not None
+        is_given = facts.wishes.t_r is not None
         if scanned is not None and not is_given and abs(scanned - t_r) > SAME_TIME_S:
             raise InputError(
                 f"{path.name} has a repetition time of {t_r:g} s, but "
@@ -207,7 +207,7 @@ def check_image(file: BidsFile, form: str, facts: Facts, findings: Findings) -> 
     return n_volumes, t_r
 
 
-_DERIVED = ("space", "res", "den", "desc", "hemi", "echo")
+_DERIVED = ("space", "res", "den", "desc", "variant", "hemi", "echo")
 """Labels that preprocessing adds."""
 
 
@@ -264,7 +264,7 @@ def check_events(
     with findings.watch(ERROR, "events", subject=subject, file=path):
         check_here(path)
         try:
-            events = read_events(path, facts.id_column)
+            events = read_events(path, facts.wishes.id_column)
         except InputError as error:
             # the column has another name here
             message = str(error).replace("condition_column", "id_column")
@@ -277,8 +277,8 @@ def check_events(
         ids.pop(NO_TRIAL_TYPE, None)
         if not ids:
             raise InputError(
-                f"{path}: the column '{facts.id_column}' holds no stimulus ids; name another "
-                "(id_column, --id-column)."
+                f"{path}: the column '{facts.wishes.id_column}' holds no stimulus ids; name "
+                "another (id_column, --id-column)."
             )
     return str(path), ids
 
@@ -361,7 +361,8 @@ def check_confounds(
     fitting = []
     for other in beside:
         is_table = other.suffix in CONFOUNDS and other.ending == ".tsv"
-        if is_table and other.labels.get("desc") == "confounds":
+        is_new = is_table and other.labels.get("desc") == "confounds"
+        if is_new or other.path.name.endswith(OLD_CONFOUNDS):
             fitting.append(other)
     subject = file.labels.get("sub", "")
     if len(fitting) > 1:
@@ -376,14 +377,95 @@ def check_confounds(
     path = fitting[0].path
     with findings.watch(ERROR, "confounds", subject=subject, file=path):
         check_here(path)
-        if path not in facts.n_rows:
-            facts.n_rows[path] = len(read_table(path))
-        n_rows = facts.n_rows[path]
-        if n_volumes and n_rows != n_volumes:
-            raise InputError(
-                f"{path.name} has {n_rows} rows but {file.path.name} has {n_volumes} volumes; one "
-                "row a volume is needed. Find out which of the two was cut."
+        renamed, incomplete = _check_rows(path, file, n_volumes, facts)
+        if renamed:
+            names = name_ids(f"{old} as {new}" for old, new in renamed.items())
+            findings.add(
+                NOTE,
+                "old confounds",
+                f"{path.name} has the columns of fMRIPrep 1.0 or 1.1, which are read under their "
+                f"names from 1.2 on ({names}); nothing is to be done.",
+                subject=subject,
+                file=path,
             )
+        if incomplete:
+            names = name_ids(incomplete)
+            findings.add(
+                NOTE,
+                "confounds",
+                f"{path.name} has missing values (n/a) after its first row in {names}; such "
+                "columns cannot be used: repair them, or use others.",
+                subject=subject,
+                file=path,
+            )
+    return str(path)
+
+
+def _check_rows(
+    path: Path, file: BidsFile, n_volumes: int, facts: Facts
+) -> tuple[dict[str, str], list[str]]:
+    """Compare the rows of a table with the volumes of its image.
+
+    Give its columns with old names, and those with missing values after the first row.
+    """
+    if path not in facts.tables:
+        table = read_table(path)
+        # in the first row derivatives have none, and get that of the second
+        is_missing = table.iloc[1:].isna().any()
+        incomplete = [str(name) for name in table.columns[is_missing]]
+        facts.tables[path] = len(table), new_names(table.columns), incomplete
+    n_rows, renamed, incomplete = facts.tables[path]
+    if n_volumes and n_rows != n_volumes:
+        raise InputError(
+            f"{path.name} has {n_rows} rows but {file.path.name} has {n_volumes} volumes; one row "
+            "a volume is needed. Find out which of the two was cut."
+        )
+    return renamed, incomplete
+
+
+def check_components(
+    file: BidsFile,
+    components: Sequence[BidsFile],
+    n_volumes: int,
+    facts: Facts,
+    findings: Findings,
+) -> str:
+    """Find tedana's components of an image, and compare their rows with its volumes.
+
+    Parameters
+    ----------
+    file : BidsFile
+        The image.
+    components : sequence of BidsFile
+        Tables of time courses of components of the same run.
+    n_volumes : int
+        Its volumes; 0 where unknown.
+    facts : Facts
+        Where files are.
+    findings : Findings
+        Gets what is wrong.
+
+    Returns
+    -------
+    str
+        The table; empty where there is none.
+    """
+    subject = file.labels.get("sub", "")
+    if len(components) > 1:
+        _tell_several(file, components, "components", "fit", findings)
+        return ""
+    if not components:
+        if facts.wishes.tedana is not None:
+            run = run_words(file.run_key)
+            message = f"{run} has no desc-ICA_mixing.tsv in {facts.wishes.tedana}; run tedana on "
+            message += "it, or leave it out."
+            findings.add(NOTE, "no components", message, subject=subject, file=file.path)
+        return ""
+    path = components[0].path
+    with findings.watch(ERROR, "components", subject=subject, file=path):
+        check_here(path)
+        _check_rows(path, file, n_volumes, facts)
+        rejected_components(path)
     return str(path)
 
 
@@ -445,13 +527,15 @@ def check_rois(
                 file=place,
             )
     for name, places in lacking.items():
-        fits_nobody = len(subjects) > 1 and len(places) == len(subjects)
+        if len(subjects) > 1 and len(places) == len(subjects):
+            everybody = [f"sub-{subject}" for subject in subjects]
+            message = f"ROI '{name}': there is no {patterns[name]} of any of the {len(subjects)} "
+            message += f"subjects ({name_ids(everybody)}); correct the pattern of this ROI."
+            findings.add(ERROR, "ROI", message)
+            continue
         for subject, place in places:
             message = f"sub-{subject}: ROI '{name}': there is no {place}; correct the pattern of "
             message += "this ROI, or leave the subject out."
-            if fits_nobody:
-                message = f"ROI '{name}': there is no {patterns[name]} of any subject; correct the "
-                message += "pattern of this ROI."
             findings.add(ERROR, "ROI", message, subject=subject, file=place)
     return rows
 
@@ -486,5 +570,31 @@ def tell_lacking_regions(
                 NOTE,
                 "ROI",
                 f"{n_there} of {len(subjects)} subjects have '{region}', but not "
+                f"{name_ids(lacking)}.",
+            )
+
+
+def tell_lacking_sessions(runs: Sequence[Mapping[str, Any]], findings: Findings) -> None:
+    """Note sessions that some subjects have and others have not.
+
+    Parameters
+    ----------
+    runs : sequence of mapping
+        Rows of the table of runs.
+    findings : Findings
+        Gets a note a session.
+    """
+    subjects = list(dict.fromkeys(row["subject"] for row in runs))
+    having: dict[str, list[str]] = {}
+    for row in runs:
+        having.setdefault(row["session"], []).append(row["subject"])
+    for session, there in having.items():
+        lacking = [f"sub-{subject}" for subject in subjects if subject not in there]
+        if lacking:
+            what = f"session {session}" if session else "runs without a label of the session"
+            findings.add(
+                NOTE,
+                "sessions",
+                f"{len(subjects) - len(lacking)} of {len(subjects)} subjects have {what}, but not "
                 f"{name_ids(lacking)}.",
             )

@@ -11,14 +11,20 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
-from fmri.bids import run_number
 from fmri.bold import BoldRun, read_runs
-from fmri.confounds import PREPARED, strategy_confounds
-from fmri.layout.checks import ERROR, Facts, Findings, check_rois, tell_lacking_regions
+from fmri.confounds import ConfoundOptions
+from fmri.layout.checks import (
+    ERROR,
+    Facts,
+    Findings,
+    check_rois,
+    tell_lacking_regions,
+    tell_lacking_sessions,
+)
 from fmri.layout.files import (
     LACKING,
     WITHOUT,
@@ -32,8 +38,9 @@ from fmri.layout.files import (
     series_of,
     tell_empty_subjects,
 )
+from fmri.layout.options import OF_RUNS, layout_options
 from fmri.layout.tree import BidsTree, natural
-from neurometamer.arguments import checked
+from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
@@ -42,7 +49,7 @@ _SPELLED_OUT = 5
 
 _RUN = ("subject", "session", "task", "run", "variant")
 _LABELS = ("space", "resolution", "hemisphere", "desc", "echo", "format")
-_FILES = ("bold", "events", "confounds", "brain_mask")
+_FILES = ("bold", "events", "confounds", "mixing", "brain_mask")
 
 RUN_COLUMNS = (*_RUN, *_LABELS, "n_volumes", "t_r", "n_events", *_FILES)
 STIMULUS_COLUMNS = (*_RUN, "id", "n_events")
@@ -79,7 +86,8 @@ class Layout:
         One row an image of time series. Labels: subject, session, task, run, variant (acq, ce, rec,
         dir), space, resolution (res or den), hemisphere, desc, echo; empty where the name has none.
         Facts: format (volume, surface, cifti), n_volumes, t_r (s), n_events; missing where they
-        cannot be read. Files: bold, events, confounds, brain_mask; empty where there is none.
+        cannot be read. Files: bold, events, confounds, mixing (tedana's components), brain_mask;
+        empty where there is none.
     rois : pandas.DataFrame
         One row a file of regions: subject, session, kind (mask, dseg, probabilities, labels, or
         given), name, space, resolution, hemisphere, file, table (the names of labels).
@@ -155,7 +163,7 @@ class Layout:
         """
         errors = self.problems[self.problems["severity"] == ERROR]
         broken = errors["file"][errors["file"] != ""]
-        files = self.runs[["bold", "events", "confounds"]]
+        files = self.runs[["bold", "events", "confounds", "mixing"]]
         return ~files.isin(broken.tolist()).any(axis=1)
 
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -200,9 +208,10 @@ class Layout:
                 _span("volumes", rows["n_volumes"]),
                 _span("repetition time (s)", rows["t_r"]),
             ]
-            for name in ("events", "confounds"):
+            for name in ("events", "confounds", "mixing"):
                 n_tables = int(rows[name].ne("").sum())
-                facts.append(f"{n_tables} {name}")
+                if n_tables or name != "mixing":
+                    facts.append(f"{n_tables} {name}")
             lines.append(f"{_named(of_image, labels)}: {', '.join(facts)}")
         alike: dict[tuple[str, ...], list[str]] = {}
         for labels, rows in self.stimuli.groupby(list(_RUN), sort=False):
@@ -242,7 +251,8 @@ class Layout:
         Returns
         -------
         pandas.DataFrame
-            Rows of `runs`, in the order of sessions and runs.
+            Rows of `runs`, in the order of sessions and runs; of surfaces those of the left
+            hemisphere, where there are both.
 
         Raises
         ------
@@ -260,20 +270,23 @@ class Layout:
                 raise unknown_name(f"{column} of sub-{label}", wanted, dict.fromkeys(there))
             if wanted:
                 rows = rows[there == wanted]
-        for column in ("task", "space", "hemisphere", "format"):
+        for column, option in {"task": "task", "space": "space", "format": "space"}.items():
             names = dict.fromkeys(rows[column].replace("", WITHOUT))
             if len(names) > 1:
                 raise InputError(
                     f"sub-{label} has images of several {column}s: {name_ids(names)}; choose one "
-                    f"({column})."
+                    f"({option}, --{option})."
                 )
-        files = {*rows["bold"], *rows["events"], *rows["confounds"]} - {""}
+        files = {*rows["bold"], *rows["events"], *rows["confounds"], *rows["mixing"]} - {""}
         errors = self.problems[self.problems["severity"] == ERROR]
-        messages = errors["message"][errors["file"].isin(files)].tolist()
+        messages = list(dict.fromkeys(errors["message"][errors["file"].isin(files)]))
         if messages:
-            more = f" ({len(messages)} things in all, see problems)" if messages[1:] else ""
+            more = ""
+            if messages[1:]:
+                more = f" ({len(messages)} things in all: 'neurometamer fmri layout' lists them)"
             raise InputError(messages[0] + more)
-        return rows
+        # the right hemisphere is found beside the left one
+        return rows[~rows.duplicated(list(_RUN))]
 
     def files(self, subject: str, *, task: str = "", space: str = "") -> dict[str, list[Path]]:
         """Name the files of one subject, one for each run.
@@ -288,7 +301,8 @@ class Layout:
         Returns
         -------
         dict of str to list of Path
-            By the names bold, events and confounds; the last is empty where no run has any.
+            By the names bold, events, confounds and mixing; confounds are empty where no run has
+            any, mixing where not all have it.
 
         Raises
         ------
@@ -297,14 +311,17 @@ class Layout:
         """
         rows = self.select(subject, task=task, space=space)
         files = {}
-        for name in ("bold", "events", "confounds"):
+        for name in ("bold", "events", "confounds", "mixing"):
             files[name] = [Path(file) for file in rows[name] if file]
         n_lacking = len(rows) - len(files["confounds"])
         if 0 < n_lacking < len(rows):
             raise InputError(
                 f"{n_lacking} of {len(rows)} runs of sub-{subject.removeprefix('sub-')} have no "
-                "table of confounds; add them, or leave these runs out (runs, sessions)."
+                "table of confounds; add them, or choose other runs (runs, --runs; sessions, "
+                "--sessions)."
             )
+        if len(files["mixing"]) < len(rows):
+            files["mixing"] = []
         return files
 
     def masks(self, subject: str) -> dict[str, Path]:
@@ -337,6 +354,7 @@ class Layout:
         space: str = "",
         columns: Sequence[str] = (),
         strategy: Sequence[str] = (),
+        hemispheres: str = "both",
         **options: Any,
     ) -> list[BoldRun]:
         """Open the runs of one subject, checked, with their confounds.
@@ -352,6 +370,8 @@ class Layout:
             motion parameters.
         strategy : sequence of str
             Instead: nilearn's strategies, see `fmri.confounds.strategy_confounds`.
+        hemispheres : {"both", "one"}
+            Whether series on a surface need the file of the other hemisphere.
         **options : object
             Parameters of the strategies.
 
@@ -368,42 +388,37 @@ class Layout:
         Warns
         -----
         UserWarning
-            When a run of the data set has no preprocessed image.
+            When a run of the data set has no preprocessed image, or preprocessed runs have no
+            confounds.
         """
         files = self.files(subject, task=task, space=space)
         of_subject = self.problems["subject"] == subject.removeprefix("sub-")
         lacking = self.problems["problem"].eq(LACKING) & of_subject
         for message in self.problems["message"][lacking]:
             warnings.warn(message, stacklevel=2)
-        if options and not strategy:
+        chosen = ConfoundOptions(strategy=strategy, strategy_options=options)
+        name = f"sub-{subject.removeprefix('sub-')}"
+        has_confounds = bool(files["confounds"] or (files["mixing"] and "tedana" in strategy))
+        if (strategy or columns) and not has_confounds:
             raise InputError(
-                f"{name_ids(options)} are parameters of strategies, and no strategy is given; give "
-                "one (strategy)."
+                f"the runs of {name} have no tables of confounds; give derivatives that hold them "
+                "(derivatives, --derivatives), or ask for none."
             )
-        if strategy and columns:
-            raise InputError(
-                f"confounds by columns ({name_ids(columns)}) and by strategy "
-                f"({name_ids(strategy)}); give one of the two."
+        if self.derivatives is not None and not has_confounds:
+            warnings.warn(
+                f"the runs of {name} have no tables of confounds; none are in the model.",
+                stacklevel=2,
             )
-        if (strategy or columns) and not files["confounds"]:
-            raise InputError(
-                f"the runs of sub-{subject.removeprefix('sub-')} have no tables of confounds; give "
-                "derivatives that hold them, or ask for none."
-            )
-        confounds: list[Any] = list(files["confounds"])
-        if strategy:
-            pairs = zip(files["confounds"], files["bold"], strict=True)
-            confounds = [
-                strategy_confounds(file, strategy, image=image, **options) for file, image in pairs
-            ]
+        confounds, used = chosen.choose(files["confounds"], files["bold"], files["mixing"], columns)
         return read_runs(
             files["bold"],
             files["events"],
-            confounds or None,
+            confounds,
             t_r=self.t_r,
-            columns=PREPARED if strategy else columns or None,
+            columns=used,
             condition_column=self.id_column,
             affine=self.affine,
+            hemispheres=hemispheres,
         )
 
 
@@ -412,18 +427,8 @@ def find_dataset(
     dataset: str | os.PathLike[str],
     derivatives: str | os.PathLike[str] | None = None,
     *,
-    subjects: Sequence[str] = (),
-    sessions: Sequence[str] = (),
-    runs: Sequence[str] = (),
-    task: str | None = None,
-    space: str | None = None,
-    resolution: str | None = None,
-    desc: str | None = None,
-    echo: str | None = None,
-    id_column: str = "trial_type",
-    t_r: float | None = None,
-    affine: str = "agree",
     rois: Mapping[str, str] | None = None,
+    **options: Annotated[Any, KeywordsOf("fmri.layout.options:LayoutOptions")],
 ) -> Layout:
     """Find the runs, events, confounds and ROIs of a BIDS data set, and what is wrong with them.
 
@@ -433,34 +438,12 @@ def find_dataset(
         Folder of the BIDS data set: events, sidecars, and images where there are no derivatives.
     derivatives : path-like, optional
         Folder of fMRIPrep's output: images, confounds, masks.
-    subjects : sequence of str
-        Only these labels, with or without ``sub-``; all when empty.
-    sessions : sequence of str
-        Only these labels, with or without ``ses-``; all when empty.
-    runs : sequence of str
-        Only these labels, with or without ``run-``; all when empty.
-    task : str, optional
-        Only images of this task.
-    space : str, optional
-        Only images in this space; ``"none"`` for those whose names have no label ``space``.
-    resolution : str, optional
-        Only images with this label ``res`` (volumes) or ``den`` (surfaces); ``"none"`` for those
-        without it.
-    desc : str, optional
-        Only images with this label ``desc``, such as ``"preproc"``; ``"none"`` for those without
-        it.
-    echo : str, optional
-        Only images of this echo; ``"none"`` for those without the label.
-    id_column : str
-        Column of the events that holds the stimulus ids: ``"trial_type"``, ``"stim_file"``, or any
-        other; of files the id is the name without folder and ending.
-    t_r : float, optional
-        Repetition time in seconds, where header and sidecar disagree.
-    affine : {"agree", "sform", "qform"}
-        Which transform of the headers places the voxels, see `fmri.read_run`.
     rois : mapping of str to str, optional
         ROI to the file of its mask, or ``FILE:LABEL``; ``{subject}`` stands for the label of a
         subject, and ``*`` for anything.
+    **options : object
+        Fields of `fmri.layout.options.LayoutOptions`: subjects, sessions, runs, task, space,
+        resolution, desc, echo, id_column, t_r, affine, tedana.
 
     Returns
     -------
@@ -478,7 +461,7 @@ def find_dataset(
     Files belong to one run when their labels sub, ses, task, acq, ce, rec, dir and run are the
     same; ``run-1`` is ``run-01``. Events and sidecars apply by the inheritance principle of BIDS
     (1.9, "The Inheritance Principle"). Of several images that fit one run in one space, none is
-    taken: the problem lists them.
+    taken: the problem lists them; ``part-phase``, ``part-real`` and ``part-imag`` are not listed.
 
     Examples
     --------
@@ -489,52 +472,49 @@ def find_dataset(
     ...     print(str(error).split(": ")[1])
     it has no folder sub-… (it is empty).
     """
+    wishes = layout_options(options, "find_dataset")
     raw = BidsTree(dataset)
     images = raw if derivatives is None else BidsTree(derivatives)
     findings = Findings()
     pipeline = describe_folders(raw, images, findings)
     known = sorted({*raw.subjects, *images.subjects}, key=natural)
-    wanted = [name.removeprefix("sub-") for name in subjects] or known
+    wanted = [name.removeprefix("sub-") for name in wishes.subjects] or known
     for label in wanted:
         if label not in known:
             raise unknown_name(f"subject of {raw.root}", label, known)
-    chosen = {
-        "sessions": [name.removeprefix("ses-") for name in sessions],
-        "runs": [run_number(name.removeprefix("run-")) for name in runs],
-        "task": [task.removeprefix("task-")] if task else [],
-        "space": [space] if space else [],
-        "resolution": [resolution] if resolution else [],
-        "desc": [desc] if desc else [],
-        "echo": [echo] if echo else [],
-    }
     in_images = images.files(wanted)
     in_raw = [] if images is raw else raw.files(wanted)
     files = [*in_raw, *in_images]
+    chosen = wishes.labels()
+    components = in_images
+    if wishes.tedana is not None:
+        components = BidsTree(wishes.tedana).files(wanted)
     series = narrowed(series_of(in_images), chosen, images.root)
     if images is not raw:
-        of_runs = {name: chosen[name] for name in ("sessions", "runs", "task")}
+        of_runs = {name: chosen[name] for name in chosen if name in OF_RUNS}
         compare_runs(series_of(in_raw), series, of_runs, findings)
     check_folders(series, images.root, findings)
     check_candidates(series, findings)
-    facts = Facts(raw=raw, images=images, id_column=id_column, t_r=t_r, affine=affine)
-    run_rows, stimulus_rows = run_tables(series, in_images, facts, findings)
+    facts = Facts(raw=raw, images=images, wishes=wishes)
+    run_rows, stimulus_rows = run_tables(series, in_images, components, facts, findings)
     there = list(dict.fromkeys(row["subject"] for row in run_rows))
     tell_empty_subjects(wanted, series_of(files), findings)
-    roi_rows = found_regions(files, images)
+    roi_rows = found_regions(files, images, findings)
     roi_rows += check_rois(rois or {}, there, findings)
     tell_lacking_regions(roi_rows, there, findings)
+    tell_lacking_sessions(run_rows, findings)
     run_table = pd.DataFrame(run_rows, columns=RUN_COLUMNS)
     return Layout(
         dataset=Path(dataset),
         derivatives=None if derivatives is None else Path(derivatives),
         pipeline=pipeline,
-        id_column=id_column,
+        id_column=wishes.id_column,
         runs=run_table.astype({"n_volumes": "Int64"}),
         rois=pd.DataFrame(roi_rows, columns=REGION_COLUMNS),
         stimuli=pd.DataFrame(stimulus_rows, columns=STIMULUS_COLUMNS),
         problems=pd.DataFrame(findings.rows, columns=PROBLEM_COLUMNS),
-        t_r=t_r,
-        affine=affine,
+        t_r=wishes.t_r,
+        affine=wishes.affine,
     )
 
 

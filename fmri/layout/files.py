@@ -5,21 +5,25 @@ Files of one run are found by their labels; what cannot be matched is told.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fmri.bids import run_number
+from fmri.bids import file_labels, run_number
+from fmri.confounds import TEDANA_FILES
 from fmri.layout.checks import (
     ERROR,
     NOTE,
     Facts,
     Findings,
+    check_components,
     check_confounds,
     check_events,
     check_image,
 )
-from fmri.layout.tree import BidsFile, BidsTree, RunKey, natural, run_words
+from fmri.layout.options import CHOICES
+from fmri.layout.tree import BidsFile, BidsTree, RunKey, key_of, natural, run_words
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.store import read_json
 
@@ -43,17 +47,6 @@ REGIONS = {
     ".dlabel.nii": "labels",
 }
 """Suffix or ending of a file of regions → what it holds."""
-
-CHOICES = {
-    "sessions": "ses",
-    "runs": "run",
-    "task": "task",
-    "space": "space",
-    "resolution": "res",
-    "desc": "desc",
-    "echo": "echo",
-}
-"""Argument of `fmri.find_dataset` → the label that it chooses by."""
 
 WITHOUT = "none"
 """What an argument is for files whose names do not have the label."""
@@ -116,7 +109,10 @@ def describe_folders(raw: BidsTree, images: BidsTree, findings: Findings) -> str
 
 
 def series_of(files: Sequence[BidsFile]) -> list[BidsFile]:
-    """Choose the files that hold time series; old versions of fMRIPrep leave out the last word.
+    """Choose the files that hold time series, also under their names in old versions of fMRIPrep.
+
+    These leave out the last word of surfaces (before 20.2), or end in ``preproc`` (1.0 and 1.1).
+    Phases and other parts of complex images (``part-phase``) are no responses.
 
     Parameters
     ----------
@@ -132,8 +128,10 @@ def series_of(files: Sequence[BidsFile]) -> list[BidsFile]:
     for file in files:
         is_surface = file.ending == ".func.gii" and "hemi" in file.labels
         is_old = is_surface and not file.suffix
-        is_series = file.suffix == "bold" or is_old
-        if is_series and file.ending in FORMATS:
+        is_oldest = file.suffix == "preproc" and "_bold_" in file.path.name
+        is_series = file.suffix == "bold" or is_old or is_oldest
+        is_response = file.labels.get("part", "mag") == "mag"
+        if is_series and is_response and file.ending in FORMATS:
             series.append(file)
     return series
 
@@ -146,7 +144,8 @@ def label_of(file: BidsFile, key: str) -> str:
     file : BidsFile
         The file.
     key : str
-        Such as ``"space"``; the resolution of a surface is its density, and a run is a number.
+        Such as ``"space"``; the resolution of a surface is its density, a run is a number, and
+        ``variant`` of fMRIPrep 1.0 and 1.1 is ``desc``.
 
     Returns
     -------
@@ -156,6 +155,8 @@ def label_of(file: BidsFile, key: str) -> str:
     label = file.labels.get(key, "")
     if key == "res" and not label:
         return file.labels.get("den", "")
+    if key == "desc" and not label:
+        return file.labels.get("variant", "")
     return run_number(label) if key == "run" else label
 
 
@@ -169,7 +170,7 @@ def narrowed(
     series : list of BidsFile
         From `series_of`.
     chosen : mapping of str to sequence of str
-        Name of `CHOICES` to labels; all when empty.
+        Option of `CHOICES` to its labels.
     root : Path
         Folder of the images, for messages.
 
@@ -189,8 +190,6 @@ def narrowed(
             "_bold.dtseries.nii) of these subjects; give the folder that holds them."
         )
     for argument, labels in chosen.items():
-        if not labels:
-            continue
         key = CHOICES[argument]
         there = [label_of(file, key) or WITHOUT for file in series]
         for label in labels:
@@ -216,7 +215,7 @@ def compare_runs(
     series : sequence of BidsFile
         Images of the derivatives.
     chosen : mapping of str to sequence of str
-        Sessions, runs and tasks that were chosen.
+        Sessions, runs and tasks that were chosen, option to labels.
     findings : Findings
         Gets the runs.
     """
@@ -225,7 +224,7 @@ def compare_runs(
         is_chosen = True
         for argument, labels in chosen.items():
             label = label_of(file, CHOICES[argument]) or WITHOUT
-            if labels and label not in labels:
+            if label not in labels:
                 is_chosen = False
         if is_chosen and file.run_key not in there:
             there.add(file.run_key)
@@ -320,7 +319,7 @@ def check_candidates(series: Sequence[BidsFile], findings: Findings) -> None:
             labels = [label_of(file, key) or WITHOUT for file in files]
             different = dict.fromkeys(labels)
             if len(different) > 1:
-                way = f"{argument} ({name_ids(different)})"
+                way = f"{argument} (--{argument} {name_ids(different)})"
                 ways.append(way)
         cure = f"choose by {', '.join(ways)}" if ways else "keep one of them"
         names = name_ids(file.path.name for file in files)
@@ -339,7 +338,11 @@ def check_candidates(series: Sequence[BidsFile], findings: Findings) -> None:
 
 
 def run_tables(
-    series: Sequence[BidsFile], files: Sequence[BidsFile], facts: Facts, findings: Findings
+    series: Sequence[BidsFile],
+    files: Sequence[BidsFile],
+    components: Sequence[BidsFile],
+    facts: Facts,
+    findings: Findings,
 ) -> tuple[list[Row], list[Row]]:
     """Read what is known of each image, and which stimuli appear in each run.
 
@@ -349,6 +352,8 @@ def run_tables(
         Images that were chosen.
     files : sequence of BidsFile
         All files of the folder of the images.
+    components : sequence of BidsFile
+        Files that may be those of tedana.
     facts : Facts
         Where files are.
     findings : Findings
@@ -361,9 +366,15 @@ def run_tables(
     stimuli : list of dict
         One row a run and stimulus.
     """
-    of_run: dict[RunKey, list[BidsFile]] = {}
+    of_run: dict[RunKey, list[BidsFile]] = defaultdict(list)
     for file in files:
-        of_run.setdefault(file.run_key, []).append(file)
+        of_run[file.run_key].append(file)
+    of_tedana: dict[RunKey, list[BidsFile]] = defaultdict(list)
+    for file in components:
+        if file.path.name.endswith(tuple(TEDANA_FILES)):
+            # without a prefix only the folder says of which run it is
+            labels = file.labels if "sub" in file.labels else file_labels(file.path.parent)
+            of_tedana[key_of(labels)].append(file)
     run_rows = []
     stimulus_rows: dict[RunKey, list[Row]] = {}
     for file in sorted(series, key=_order):
@@ -375,6 +386,7 @@ def run_tables(
         brain_masks = []
         for other in beside:
             is_of_brain = other.suffix == "mask" and label_of(other, "desc") == "brain"
+            is_of_brain = is_of_brain or other.suffix == "brainmask"
             if is_of_brain and _place(other) == place:
                 brain_masks.append(str(other.path))
         variant = [f"{key}-{label}" for key, label in file.run_key if key in _VARIANTS]
@@ -397,6 +409,7 @@ def run_tables(
             "bold": str(file.path),
             "events": events_file,
             "confounds": check_confounds(file, beside, n_volumes, facts, findings),
+            "mixing": check_components(file, of_tedana[file.run_key], n_volumes, facts, findings),
             "brain_mask": brain_masks[0] if brain_masks else "",
         }
         run_rows.append(row)
@@ -427,7 +440,7 @@ def _place(file: BidsFile) -> Row:
     }
 
 
-def found_regions(files: Sequence[BidsFile], images: BidsTree) -> list[Row]:
+def found_regions(files: Sequence[BidsFile], images: BidsTree, findings: Findings) -> list[Row]:
     """List masks, label images and label files; masks of the brain of a run belong to the run.
 
     Parameters
@@ -436,6 +449,8 @@ def found_regions(files: Sequence[BidsFile], images: BidsTree) -> list[Row]:
         All files.
     images : BidsTree
         The folder whose tables name labels.
+    findings : Findings
+        Gets a note for each label image without a table.
 
     Returns
     -------
@@ -453,6 +468,15 @@ def found_regions(files: Sequence[BidsFile], images: BidsTree) -> list[Row]:
         names = [label_of(file, key) for key in _NAMES_OF_REGIONS]
         named = [name for name in names if name]
         tables = images.inherited(file.labels, suffix=file.suffix, ending=".tsv")
+        if kind == "dseg" and not tables:
+            findings.add(
+                NOTE,
+                "labels",
+                f"{file.path.name}: no table names its labels (…_dseg.tsv with the columns index "
+                "and name); they are known by their numbers alone, FILE:12.",
+                subject=label_of(file, "sub"),
+                file=file.path,
+            )
         row = {
             "subject": label_of(file, "sub"),
             "session": label_of(file, "ses"),

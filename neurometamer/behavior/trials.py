@@ -201,8 +201,22 @@ def read_recognition(
             raise unknown_name("role of a column", role, ROLES)
     if not files:
         raise InputError("no table of trials given; give at least one file.")
+    text = [names.get(role, role) for role in TEXT_ROLES]
+    once = [names.get(role, role) for role in ROLES]
     chosen = dict(where or {})
-    tables = [_read_table(path, names, chosen) for path in files]
+    tables = []
+    for path in files:
+        table = read_table(path, required=list(chosen), text=[*text, *chosen], once=once)
+        for name, value in chosen.items():
+            known = [str(cell) for cell in table[name].dropna().unique()]
+            if value not in known:
+                raise unknown_name(f"value of the column {name}", value, known)
+            is_wanted = (table[name] == value).fillna(False)
+            table = table[is_wanted].reset_index(drop=True)
+        try:
+            tables.append(name_columns(table, names))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
     kinds = {has_trials(table) for table in tables}
     if len(kinds) > 1:
         raise InputError(
@@ -214,24 +228,6 @@ def read_recognition(
         starts = table["experiment"] + " "
         table["participant"] = starts + table["participant"]
     return table
-
-
-def _read_table(
-    path: str | os.PathLike[str], names: Mapping[str, str], where: Mapping[str, str]
-) -> pd.DataFrame:
-    text = [names.get(role, role) for role in TEXT_ROLES]
-    once = [names.get(role, role) for role in ROLES]
-    table = read_table(path, required=list(where), text=[*text, *where], once=once)
-    for name, value in where.items():
-        known = [str(cell) for cell in table[name].dropna().unique()]
-        if value not in known:
-            raise unknown_name(f"value of the column {name}", value, known)
-        is_wanted = (table[name] == value).fillna(False)
-        table = table[is_wanted].reset_index(drop=True)
-    try:
-        return name_columns(table, names)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
 
 
 def name_columns(table: pd.DataFrame, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -854,7 +850,30 @@ def join_key(answers: Sequence[str | Path] | str | Path, key: str | Path) -> pd.
     if not paths:
         raise InputError("no answers given; name the CSV files that the page saved.")
     known = read_text(key, KEY_COLUMNS).set_index("code")
-    parts = [_read_answers(path, known) for path in paths]
+    must_be_known = {
+        "page_version": (
+            set(known["page_version"]),
+            "was saved by another page (version {names}); give the key of that page.",
+        ),
+        "stimulus": (
+            set(known.index),
+            "names images that the key lacks: {names}; was one of them edited? Give the files as "
+            "the page saved them.",
+        ),
+        "response": (
+            set(CATEGORIES),
+            "has answers that are none of the 16 categories: {names}; was it edited? Give the file "
+            "as the page saved it.",
+        ),
+    }
+    parts = []
+    for path in paths:
+        part = read_text(path, ANSWER_COLUMNS)[list(ANSWER_COLUMNS)]
+        for column, (values, problem) in must_be_known.items():
+            others = sorted(set(part[column]) - values)
+            if others:
+                raise InputError(f"{path} {problem.format(names=name_ids(others))}")
+        parts.append(part)
     table = pd.concat(parts, ignore_index=True).drop_duplicates()
     # of several answers to one trial, keep those to the showing that was repeated least often
     repeated = read_numbers(table["repeated"], "numbers in the column repeated")
@@ -877,26 +896,3 @@ def join_key(answers: Sequence[str | Path] | str | Path, key: str | Path) -> pd.
     for name in _NUMBERS:
         table[name] = read_numbers(table[name], f"numbers in the column {name}")
     return table.sort_values(["participant", "trial"], kind="stable", ignore_index=True)
-
-
-def _read_answers(path: str | Path, known: pd.DataFrame) -> pd.DataFrame:
-    table = read_text(path, ANSWER_COLUMNS)[list(ANSWER_COLUMNS)]
-    versions = set(table["page_version"]) - set(known["page_version"])
-    if versions:
-        raise InputError(
-            f"{path} was saved by another page (version {name_ids(versions)}); give the key of "
-            "that page."
-        )
-    unknown = sorted(set(table["stimulus"]) - set(known.index))
-    if unknown:
-        raise InputError(
-            f"{path} names images that the key lacks: {name_ids(unknown)}; was one of them edited? "
-            "Give the files as the page saved them."
-        )
-    bad = sorted(set(table["response"]) - set(CATEGORIES))
-    if bad:
-        raise InputError(
-            f"{path} has answers that are none of the 16 categories: {name_ids(bad)}; was it "
-            "edited? Give the file as the page saved it."
-        )
-    return table

@@ -92,7 +92,7 @@ def main() -> None:
     SystemExit
         With the exit code.
     """
-    # What the readers find odd is for people: one line, without the place in our code.
+    # Warnings are for people: one line, without the place in our code.
     warnings.formatwarning = lambda message, *_, **__: f"note: {' '.join(str(message).split())}\n"
     # Threads that spin while they wait are a few percent faster alone and many times slower beside
     # another program.
@@ -113,9 +113,9 @@ def main() -> None:
         )
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        failed = f"{error.strerror or error}{where}; mend that"
+        failed = f"{error.strerror or error}{where}; correct that"
         if isinstance(error, OutputError):
-            failed = f"{error.strerror or error}{where}; choose another --out, or mend that"
+            failed = f"{error.strerror or error}{where}; choose another --out, or correct that"
         # HDF5 hides a full disk in the text of its error
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             failed = "the disk is full; make room, or choose another --out"
@@ -238,7 +238,7 @@ def build_app(words: Sequence[str] | None = None) -> cyclopts.App:
 def _call(command: str, function: Callable[..., Any], arguments: dict[str, Any]) -> int:
     """Call a function, show its progress and print what it gives."""
     from neurometamer.cli.console import open_reporter
-    from neurometamer.cli.outcomes import tell
+    from neurometamer.cli.outcomes import print_outcome
     from neurometamer.run_options import RunOptions
 
     parameters = inspect.signature(inspect.unwrap(function)).parameters
@@ -246,7 +246,7 @@ def _call(command: str, function: Callable[..., Any], arguments: dict[str, Any])
     if out is not None:
         refuse_broken_link(out)
     with open_reporter(Path(out) if out is not None else None) as reporter:
-        begun = time.monotonic()
+        started = time.monotonic()
         if "reporter" in parameters:
             result = function(**arguments, reporter=reporter)
         elif "run" in parameters:
@@ -254,14 +254,14 @@ def _call(command: str, function: Callable[..., Any], arguments: dict[str, Any])
             chosen = dataclasses.replace(chosen, progress=reporter.advance, on_step=reporter.watch)
             reporter.start(1, 1, command)
             result = function(**arguments, run=chosen)
-            reporter.finish(time.monotonic() - begun, kept=False)
+            reporter.finish(time.monotonic() - started, kept=False)
         elif "progress" in parameters:
             reporter.start(1, 1, command)
             result = function(**arguments, progress=reporter.advance)
-            reporter.finish(time.monotonic() - begun, kept=False)
+            reporter.finish(time.monotonic() - started, kept=False)
         else:
             result = function(**arguments)
-    return tell(command, result, arguments)
+    return print_outcome(command, result, arguments)
 
 
 def _fail(message: str, code: int, debug: bool) -> NoReturn:

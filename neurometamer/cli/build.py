@@ -172,7 +172,7 @@ class Option:
         return values if self.form.several else values[0]
 
     def convert(self, *given: Any) -> Any:
-        """Make a value of the type that cyclopts was told; those of several parts stay words."""
+        """Make a value of the type that cyclopts knows; those of several parts stay words."""
         words = [token.value for token in given[-1]]
         value = self.read(words)
         if not self.form.marks:

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from stimuli_gen.synthesis.loop import Pass
 
 TRIAL_S = 1.0
-"""After so long it is known about how long a step takes."""
+"""After so long it is known about how long a step takes.
+
+From the first unit on, which does not count: what is prepared and imported for all falls into it.
+"""
 
 TRIAL_UNITS, TRIAL_SHARE = 3, 0.1
-"""And after so many units, or such a share of them: the first often takes longer than the rest."""
+"""And after so many further units, or such a share of all."""
 
 LONG_S = 10.0
 """A step that takes longer says so when it is known."""
@@ -48,7 +51,8 @@ class ConsoleReporter:
         self._live: Progress | None = None
         self._task = TaskID(0)
         self._title = ""
-        self._heard = self._began = 0.0
+        self._began = 0.0
+        self._begun_with = self._n_heard = 0
         self._estimated = False
         self._ended = threading.Event()
         self._ended.set()
@@ -69,8 +73,6 @@ class ConsoleReporter:
         """
         self.close()
         self._title = f"[{number}/{total}] {title}"
-        self._heard = self._began = time.monotonic()
-        self._estimated = False
         self._more = ""
         self.done, self.total = 0, 0
         if self._console.is_terminal:
@@ -87,14 +89,14 @@ class ConsoleReporter:
         else:
             self._ended = threading.Event()
             threading.Thread(
-                target=self._speak_up, args=(self._ended, self._title), daemon=True
+                target=self._say_at_intervals, args=(self._ended, self._title), daemon=True
             ).start()
 
-    def _speak_up(self, ended: threading.Event, title: str) -> None:
+    def _say_at_intervals(self, ended: threading.Event, title: str) -> None:
         """Say now and then how far the step is, also when it reports nothing itself."""
-        begun, pause = time.monotonic(), FIRST_S
+        started, pause = time.monotonic(), FIRST_S
         while not ended.wait(pause):
-            parts = [f"{time.monotonic() - begun:.0f} s so far"]
+            parts = [f"{time.monotonic() - started:.0f} s so far"]
             if self._more:
                 parts.insert(0, self._more)
             if self.total:
@@ -108,23 +110,27 @@ class ConsoleReporter:
         Parameters
         ----------
         done, total : int
-            Units of the step's own choice. Another total begins another part, whose time is told
-            anew.
+            Units of the step's own choice, finished and all; those finished at the first call may
+            be from an earlier run. A new total starts a new part, whose time is
+            estimated afresh.
         """
-        before, self._heard = self._heard, time.monotonic()
+        now = time.monotonic()
         if self.total != total:
-            self._began = before if done else self._heard
+            self._n_heard = 0
             self._estimated = False
+        self._n_heard += 1
+        if self._n_heard <= 2:  # the first call may tell of nothing, or of an earlier run
+            self._began, self._begun_with = now, done
         self.done, self.total = done, total
-        took = self._heard - self._began
-        is_tried = done >= TRIAL_UNITS or 0 < done >= TRIAL_SHARE * total
+        took, n_done = now - self._began, done - self._begun_with
+        is_tried = n_done >= TRIAL_UNITS or 0 < n_done >= TRIAL_SHARE * total
         if is_tried and not self._estimated and took >= TRIAL_S:
             self._estimated = True
             n_left = total - done
-            left = took / done * n_left  # if it goes on as it began
+            left = took / n_done * n_left  # if it goes on as it began
             if left > LONG_S:
                 self._say(f"{self._title}: about {duration(left)} to go, {n_left} of {total} left")
-        self._tell("")
+        self._show("")
 
     def watch(self, seen: Pass) -> None:
         """Show the pass of the gradient loop and the losses of the images at work.
@@ -139,9 +145,9 @@ class ConsoleReporter:
         if losses := sorted(seen.losses.values()):
             median = losses[len(losses) // 2]  # images differ by far
             loss = f", loss {median:.4g}"
-        self._tell(f"pass {seen.number}{loss}")
+        self._show(f"pass {seen.number}{loss}")
 
-    def _tell(self, more: str) -> None:
+    def _show(self, more: str) -> None:
         if self._live is not None:
             count = f"{self.done}/{self.total}"
             if more:

@@ -15,7 +15,7 @@ from neurometamer.store import read_json
 Given = Mapping[str, Any]
 
 
-def tell(command: str, result: Any, given: Given) -> int:
+def print_outcome(command: str, result: Any, given: Given) -> int:
     """Print what a command gives.
 
     Parameters

@@ -94,15 +94,26 @@ def names_in(place: str) -> dict[str, str]:
         When a library is not there.
     """
     module, _, attribute = place.partition(":")
+    names = {}
     if _is_read(module):
-        return _names_read(module, attribute)
+        for line in ast.parse(_source(module)).body:
+            if not isinstance(line, ast.AnnAssign) or ast.unparse(line.target) != attribute:
+                continue
+            written = line.value
+            if not isinstance(written, ast.Dict):
+                raise ImportError(f"{module}:{attribute} is no dict that is written out")
+            for key, entry in zip(written.keys, written.values):
+                keywords = entry.keywords if isinstance(entry, ast.Call) else []
+                texts = [ast.literal_eval(word.value) for word in keywords if word.arg == "help"]
+                assert key is not None
+                names[ast.literal_eval(key)] = texts[0] if texts else ""
+        return names
     table = getattr(importlib.import_module(module), attribute)
     if callable(table):
         table = table()
-    names = {}
     for name in table:
-        entry = table[name] if isinstance(table, Mapping) else ""
-        text = getattr(entry, "help", entry)
+        known = table[name] if isinstance(table, Mapping) else ""
+        text = getattr(known, "help", known)
         names[name] = text if isinstance(text, str) else ""
     return names
 
@@ -117,20 +128,3 @@ def _source(module: str) -> str:
     if spec is None or spec.origin is None:
         raise ImportError(f"there is no module {module}")
     return Path(spec.origin).read_text(encoding="utf-8")
-
-
-def _names_read(module: str, attribute: str) -> dict[str, str]:
-    """Read the keys of a dict, and the argument ``help`` of its values, in a source."""
-    names = {}
-    for line in ast.parse(_source(module)).body:
-        if not isinstance(line, ast.AnnAssign) or ast.unparse(line.target) != attribute:
-            continue
-        table = line.value
-        if not isinstance(table, ast.Dict):
-            raise ImportError(f"{module}:{attribute} is no dict that is written out")
-        for key, entry in zip(table.keys, table.values):
-            keywords = entry.keywords if isinstance(entry, ast.Call) else []
-            texts = [ast.literal_eval(word.value) for word in keywords if word.arg == "help"]
-            assert key is not None
-            names[ast.literal_eval(key)] = texts[0] if texts else ""
-    return names

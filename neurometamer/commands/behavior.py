@@ -246,7 +246,7 @@ def behavior_analyze(
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Put tables together; without rows, the first one tells the columns."""
+    """Put tables together; without rows, the columns are those of the first."""
     filled = [part for part in parts if len(part)]
     if filled:
         return pd.concat(filled, ignore_index=True)
@@ -367,8 +367,8 @@ def _analyze_variance(
         if progress is not None:
             progress(done + 1, len(jobs))
     if not work.anova:
-        nothing = "no analysis of variance can be made; give several stages."
-        raise InputError(failures[0] if failures else nothing)
+        message = "no analysis of variance can be made; give several stages."
+        raise InputError(failures[0] if failures else message)
     work.notes += [f"not analyzed: {failure}" for failure in failures]
 
 
@@ -397,11 +397,11 @@ def _model_jobs(
     jointly = len(models) > 2 and _shared(units, models)
     jobs: list[Callable[[], None]] = []
     for names in [*pairs, models] if jointly else pairs:
-        hoc = len(names) > 2 or not jointly
-        jobs.append(partial(_repeated, work, units, names, kind, hoc))
+        with_post_hoc = len(names) > 2 or not jointly
+        jobs.append(partial(_repeated, work, units, names, kind, with_post_hoc))
     for name in models:
-        hoc = len(models) == 1
-        jobs.append(partial(_repeated, work, units, [name], kind, hoc))
+        with_post_hoc = len(models) == 1
+        jobs.append(partial(_repeated, work, units, [name], kind, with_post_hoc))
     return jobs
 
 
@@ -425,7 +425,9 @@ def _common_stages(units: pd.DataFrame, models: Sequence[str]) -> list[str]:
     return common
 
 
-def _repeated(work: _Work, units: pd.DataFrame, models: list[str], kind: str, hoc: bool) -> None:
+def _repeated(
+    work: _Work, units: pd.DataFrame, models: list[str], kind: str, with_post_hoc: bool
+) -> None:
     """Analyze the stages that all these models have; say which were left out."""
     analysis = TWO_WAY if len(models) > 1 else ONE_WAY
     what = f"{analysis}, {name_models(models)}"
@@ -447,7 +449,7 @@ def _repeated(work: _Work, units: pd.DataFrame, models: list[str], kind: str, ho
     table = repeated_anova(profiles, analysis=analysis, observer=kind)
     work.anova.append(table)
     work.permutation.append(_permuted(work, table, profiles))
-    if hoc:
+    if with_post_hoc:
         work.posthoc.append(
             post_hoc(
                 profiles, correction=work.settings.correction, analysis=analysis, observer=kind

@@ -13,21 +13,6 @@ from neurometamer.store import write_table
 if TYPE_CHECKING:
     from fmri.layout.dataset import Layout
 
-CHOSEN = (
-    "subjects",
-    "sessions",
-    "runs",
-    "task",
-    "space",
-    "resolution",
-    "desc",
-    "echo",
-    "id_column",
-    "t_r",
-    "affine",
-)
-"""Options that `fmri.find_dataset` takes."""
-
 
 @writes_into("out")
 @checked
@@ -37,7 +22,7 @@ def fmri_layout(
     *,
     derivatives: str | Path | None = None,
     rois: Mapping[str, str] | None = None,
-    **options: Annotated[Any, KeywordsOf("fmri.layout.dataset:find_dataset", CHOSEN)],
+    **options: Annotated[Any, KeywordsOf("fmri.layout.options:LayoutOptions")],
 ) -> Layout:
     """List the runs, events, confounds, ROIs and stimuli of a BIDS data set, and what is wrong.
 
@@ -53,7 +38,7 @@ def fmri_layout(
         ROI to the file of its mask, NAME=FILE; ``{subject}`` in it stands for the label of a
         subject.
     **options : object
-        What is chosen, see `fmri.find_dataset`.
+        Fields of `fmri.LayoutOptions`.
 
     Returns
     -------

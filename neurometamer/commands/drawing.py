@@ -6,6 +6,7 @@ It takes a file of RDMs and images, and makes heat maps and arrangements.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -163,7 +164,7 @@ def draw(
         ``.csv``), also as ``FILE=subject:roi`` (`neurometamer.commands.rdms.read_labelled`).
     images : sequence of path-like
         Stimulus folders, folders of image files, or tables with the column ``file``: the markers,
-        and what categories and kinds the RDMs do not tell. One image an id; others are not used.
+        and what categories and kinds the RDMs do not name. One image an id; others are not used.
     out : path-like
         Folder for ``index.html``, ``draw.json``, ``scatter.csv`` (how well arrangements fit) and
         ``figures/``: ``rdms_1`` … and ``scatter_01_<name>`` …, each as SVG, PNG and CSV (pairs, or
@@ -202,7 +203,7 @@ def draw(
     -----
     Where a file holds several subjects, the mean of their RDMs is drawn first. At most `MOST_MAPS`
     heat maps (fewer of very many stimuli: `MOST_PAIRS`) and `MOST_SCATTERS` arrangements are drawn;
-    the page tells what is left out, and `place` chooses.
+    the page says what is left out, and `place` chooses.
 
     Examples
     --------
@@ -301,11 +302,11 @@ def _nearest(placed: _Placed, members: Sequence[str], column: str) -> list[str]:
     nearest = distances.argmin(axis=1)
     names = groups.to_numpy()
     is_same = (names == names[nearest]) & is_known
-    by_luck = float(((sizes - 1) / (n - 1)).sum())
+    by_chance = float(((sizes - 1) / (n - 1)).sum())
     where = f"In {placed.words}, the" if placed.words else "The"
     return [
         f"{where} most similar other image is of the same {column} for {int(is_same.sum())} of {n} "
-        f"images; by luck it would be for about {by_luck:.0f}."
+        f"images; by chance it would be for about {by_chance:.0f}."
     ]
 
 
@@ -314,13 +315,13 @@ def _banded_stimuli(
 ) -> tuple[pd.DataFrame, str]:
     """Say what each stimulus is, and choose the column of the bands, or ``"none"``.
 
-    The RDMs tell first, then the table of images, then its photograph.
+    The RDMs are asked first, then the table of images, then its photograph.
     """
     ids = [str(condition) for condition in rdms.pattern_descriptors["condition"]]
     by_id = pictures.set_index("id")
     lost = [condition for condition in ids if condition not in by_id.index]
     if lost:
-        read_pictures(pictures, lost)  # says so
+        read_pictures(pictures, lost)  # raises, and names them
     rows = by_id.loc[ids].reset_index()
     for name in ("kind", "reference_id", "category"):
         if name in rdms.pattern_descriptors:
@@ -357,8 +358,8 @@ def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
     if not any(who + where):
         where = [f"RDM {i + 1}" for i in range(rdms.n_rdm)]
     placed = []
-    for a, b, square in zip(who, where, rdms.get_matrices(), strict=True):
-        placed.append(_Placed(who=a, where=b, matrix=square))
+    for owner, name, square in zip(who, where, rdms.get_matrices(), strict=True):
+        placed.append(_Placed(who=owner, where=name, matrix=square))
     if "subject" in rdms.rdm_descriptors and len(set(who)) > 1:
         placed = [*_means(placed), *placed]
     known_who = dict.fromkeys(part.who for part in placed)
@@ -369,12 +370,17 @@ def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
     wanted_who = [name for name in place if name in known_who] or known_who
     wanted_where = [name for name in place if name in known_where] or known_where
     kept = []
+    seen: Counter[str] = Counter()
     for part in placed:
         if part.who in wanted_who and part.where in wanted_where:
-            kept.append(part)
+            seen[part.title] += 1
+            number = seen[part.title]
+            # the file of one RDM must not replace that of another
+            where_of = part.where if number == 1 else f"{part.where} ({number})"
+            kept.append(replace(part, where=where_of))
     if not kept:
         raise InputError(f"no RDM is of {' and '.join(place)}; choose others with --place.")
-    return _distinct(kept)
+    return kept
 
 
 def _means(placed: Sequence[_Placed]) -> list[_Placed]:
@@ -385,19 +391,6 @@ def _means(placed: Sequence[_Placed]) -> list[_Placed]:
         if len(own) > 1:
             means.append(_Placed(who=MEAN, where=where, matrix=np.mean(own, axis=0)))
     return means
-
-
-def _distinct(placed: Sequence[_Placed]) -> list[_Placed]:
-    """Add numbers to equal names, so that no RDM covers another."""
-    seen: dict[str, int] = {}
-    titled = []
-    for part in placed:
-        number = seen.get(part.title, 0) + 1
-        seen[part.title] = number
-        if number > 1:
-            part = replace(part, where=f"{part.where} ({number})")
-        titled.append(part)
-    return titled
 
 
 def draw_heat_maps(page: DrawPage) -> Iterator[Drawing]:
@@ -556,7 +549,7 @@ def _write_page(
         "arrangement": "The stimuli, placed by their dissimilarities",
     }
     column = record["settings"]["bands"]
-    bands_text = "Neither the RDMs nor the images tell categories or kinds: there is one band."
+    bands_text = "Neither the RDMs nor the images name categories or kinds: there is one band."
     if column in BANDS:
         bands_text = f"Bands: {BANDS[column]}."
     texts = texts | {"rdms": [bands_text, *texts["rdms"]]}
@@ -603,7 +596,7 @@ def list_pictures(sources: Files) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        id, kind, reference_id, category (empty where nothing tells), file (of the image, or
+        id, kind, reference_id, category (empty where it is unknown), file (of the image, or
         ``stimuli.h5``).
 
     Raises
@@ -632,7 +625,7 @@ def list_pictures(sources: Files) -> pd.DataFrame:
 
 
 def _tidy(table: pd.DataFrame, files: Sequence[str]) -> pd.DataFrame:
-    """Take the columns that tell what images are; texts that are missing are empty."""
+    """Take the columns that say what images are; missing texts are empty."""
     rows = pd.DataFrame({"id": table["id"].astype(str).to_numpy()})
     for name in ("kind", "reference_id", "category"):
         rows[name] = ""

@@ -58,7 +58,7 @@ def encode(
     reading : ReadingOptions, optional
         How photographs are read.
     run : RunOptions, optional
-        Device, number of images at a time, and who is told about progress.
+        Device, number of images at a time and callback for progress.
     **options : object
         Fields of `neurometamer.encoding.EncodingOptions`.
 

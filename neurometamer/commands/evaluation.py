@@ -96,7 +96,9 @@ def evaluate_plan_sets(
     stage: str = "middle",
     preset: str = "boehm2025",
     seed: int = 0,
-    **options: Annotated[Any, KeywordsOf("stimuli_gen.presets:Recipe", without=("open_choices",))],
+    **options: Annotated[
+        Any, KeywordsOf("stimuli_gen.presets:Recipe", without=("penalties", "open_choices"))
+    ],
 ) -> pd.DataFrame:
     """Draw random sets of networks and write a job for each.
 
@@ -174,7 +176,7 @@ def evaluate_run_sets(
     share : tuple of int
         (i, n): do every n-th job from the i-th on.
     run : RunOptions, optional
-        Device, number of images at a time, and who is told about progress.
+        Device, number of images at a time and callback for progress.
 
     Returns
     -------
@@ -329,7 +331,7 @@ def read_source(text: str) -> tuple[str, str, Path]:
     Returns
     -------
     tuple of str, str and Path
-        Name of the set and of the stage, empty where the folder tells them; and the folder.
+        Name of the set and of the stage, empty where the folder holds them; and the folder.
 
     Raises
     ------
@@ -399,7 +401,7 @@ def evaluate_metamers(
     settings : EvaluationSettings, optional
         What to evaluate; the default when not given.
     run : RunOptions, optional
-        Device, number of images at a time, and who is told about progress.
+        Device, number of images at a time and callback for progress.
 
     Returns
     -------
@@ -506,7 +508,7 @@ def evaluate_sets(
     image_size : int, optional
         Pixels that every network sees; by default each its own.
     run : RunOptions, optional
-        Device, number of images at a time, and who is told about progress.
+        Device, number of images at a time and callback for progress.
     **settings : object
         Fields of `EvaluationSettings`.
 
@@ -566,7 +568,7 @@ class _Source:
             stages = self.metamers.provenance.get("settings", {}).get("stages")
             if not stages:
                 raise InputError(
-                    f"{self.folder} does not tell which stages were matched; leave nulls (--nulls) "
+                    f"{self.folder} does not say which stages were matched; leave nulls (--nulls) "
                     "out."
                 )
             networks = load.at(list(stages), int(self.metamers.images.shape[2]))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.commands.options import Progress
 from neurometamer.commands.reliability import find_criterion, judging_conditions
+from neurometamer.commands.scans import (
+    CONFOUNDS,
+    GLM,
+    LAYOUT,
+    ROIS,
+    RUNS,
+    TRIALS,
+    VOLUMES,
+    Scans,
+    refuse_labels,
+)
 from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import Files
 from neurometamer.resume import writes_into
@@ -21,20 +33,7 @@ if TYPE_CHECKING:
     from fmri.patterns import Patterns
     from fmri.rois.regions import Regions
 
-
 _LOG = logging.getLogger(__name__)
-
-RUNS = ("subject", "t_r", "columns", "condition_column", "affine", "hemispheres")
-"""Options that `fmri.read_runs` takes."""
-
-GLM = ("noise_model", "estimator", "units", "unusable", "max_memory")
-"""Options that `fmri.estimate_betas` takes, beside those of designs."""
-
-ROIS = ("resample", "space", "brain_mask", "only")
-"""Options that `fmri.read_regions` takes."""
-
-TRIALS = ("per", "hrf", "n_noise", "max_noise", "shrinkage", "n_delays")
-"""Options that `fmri.SingleTrialOptions` takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,25 +65,25 @@ class SelectionOptions:
     select_on: Sequence[str] = ()
 
 
-VOLUMES = ("volumes", "grid")
-"""Options that `fmri.read_beta_images` takes."""
-
-
 @writes_into("out")
 @checked
 def fmri_betas(
     masks: Mapping[str, str | Path],
     out: str | Path,
     *,
-    bold: Files,
-    events: Files,
+    bold: Files = (),
+    events: Files = (),
     confounds: Files = (),
+    bids: str | Path | None = None,
+    derivatives: str | Path | None = None,
     contrast: str = "",
-    bids: bool = False,
+    as_bids: bool = False,
     progress: Progress | None = None,
     **options: Annotated[
         Any,
         KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.layout.options:LayoutOptions", LAYOUT),
+        KeywordsOf("fmri.confounds:ConfoundOptions", CONFOUNDS),
         KeywordsOf("fmri.betas.event_designs:DesignOptions"),
         KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
         KeywordsOf("fmri.rois.regions:read_regions", ROIS),
@@ -109,20 +108,26 @@ def fmri_betas(
         BIDS events.tsv files, one a run, in the order of `bold`.
     confounds : sequence of path-like
         Confounds tables, one a run, or none.
+    bids : path-like, optional
+        Instead of these three: folder of a BIDS data set, of which one `subject` is taken;
+        ``{subject}`` in `masks` stands for its label.
+    derivatives : path-like, optional
+        With `bids`: folder of fMRIPrep's output (images, confounds).
     contrast : str
         Weighted sum of conditions, such as ``"intact - scrambled"`` (`fmri.parse_contrast`):
         instead of betas, its maps effect.nii.gz, t.nii.gz and z.nii.gz in all masks, for
         definitions of regions. One model over all runs is fitted, with a beta a condition, and
         intercept, drifts and confounds of their own for each run.
-    bids : bool
-        Write BIDS derivatives (`fmri.write_bids_betas`, with `contrast` maps of the contrast,
+    as_bids : bool
+        Write BIDS derivatives (`fmri.write_bids_betas`, with `contrast` its maps,
         `fmri.write_bids_contrast`) into `out`, with the labels task, space and den of the first
         BOLD file.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Options of `fmri.read_runs`, `fmri.DesignOptions`, `fmri.estimate_betas`,
-        `fmri.SingleTrialOptions` and `fmri.read_regions`.
+        Options of `fmri.read_runs`, `fmri.LayoutOptions`, `fmri.confounds.ConfoundOptions`,
+        `fmri.DesignOptions`, `fmri.estimate_betas`, `fmri.SingleTrialOptions` and
+        `fmri.read_regions`.
 
     Returns
     -------
@@ -143,127 +148,116 @@ def fmri_betas(
     ...     print(error)
     no masks given; use --masks NAME=FILE, one for each ROI.
     """
+    from fmri.betas.beta_files import write_betas
+    from fmri.betas.derivatives import write_bids_betas
+    from fmri.bids import file_labels
+
+    scans = Scans(bold=bold, events=events, confounds=confounds, bids=bids, derivatives=derivatives)
+    if as_bids and bold and not (options.get("subject") or "sub" in file_labels(bold[0])):
+        raise InputError(
+            f"{Path(bold[0]).name} names no subject (sub-…), of which files of BIDS (as_bids, "
+            "--as-bids) are named; give subject (--subject)."
+        )
+    if contrast:
+        return _write_contrast(contrast, masks, scans, out, as_bids=as_bids, options=options)
+    patterns = fmri_patterns(
+        masks,
+        bold=bold,
+        events=events,
+        confounds=confounds,
+        bids=bids,
+        derivatives=derivatives,
+        progress=progress,
+        **options,
+    )
+    first: str | Path = bold[0] if bold else ""
+    if bids is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # told when the runs were opened
+            first = scans.read_dataset(options)[0].image
+    if as_bids:
+        labels = file_labels(first)
+        named = {name: labels[name] for name in ("task", "space", "den") if labels.get(name)}
+        write_bids_betas(patterns, out, like=first, **named)
+        return Path(out)
+    return write_betas(patterns, out, like=first)
+
+
+def _write_contrast(
+    contrast: str,
+    masks: Mapping[str, str | Path],
+    scans: Scans,
+    out: str | Path,
+    *,
+    as_bids: bool,
+    options: Mapping[str, Any],
+) -> Path:
+    """Estimate a contrast in all masks, and write its maps."""
     import numpy as np
 
-    from fmri.betas.beta_files import write_betas
     from fmri.betas.contrasts import (
         contrast_label,
         estimate_contrast,
         parse_contrast,
         write_contrast,
     )
-    from fmri.betas.derivatives import write_bids_betas, write_bids_contrast
-    from fmri.bids import file_labels, find_reader
-    from fmri.rois.regions import read_regions
+    from fmri.betas.derivatives import write_bids_contrast
+    from fmri.bids import file_labels
+
+    parse_contrast(contrast)
+    if as_bids:
+        contrast_label(contrast)
+    _check_volumes(scans.bold)
+    if not masks:
+        raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
+    of_models = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
+    known = {*RUNS, *ROIS, *LAYOUT, *CONFOUNDS, *of_models}
+    if unused := [name for name in options if name not in known]:
+        raise InputError(
+            f"{name_ids(unused)} go with betas, not with a contrast (--contrast), which has one "
+            "beta a condition and the response of hrf_model (--hrf-model); leave them out."
+        )
+    runs, regions, glm = scans.open(masks, options)
+    _check_volumes(run.image for run in runs)
+    is_inside = np.logical_or.reduce(list(regions.masks.values()))
+    maps = estimate_contrast(runs, contrast, mask=is_inside, **glm)
+    if not as_bids:
+        return write_contrast(maps, out)
+    labels = file_labels(runs[0].image)
+    sessions = list(dict.fromkeys(run.session for run in runs))
+    write_bids_contrast(
+        maps,
+        out,
+        subject=runs[0].subject,
+        session=sessions[0] if len(sessions) == 1 else "",
+        **{name: labels[name] for name in ("task", "space") if labels.get(name)},
+    )
+    return Path(out)
+
+
+def _check_volumes(images: Iterable[str | Path]) -> None:
+    """Refuse series that are no volumes, of which there are no contrasts."""
+    from fmri.bids import find_reader
     from fmri.series import SERIES_READERS
 
-    labels = file_labels(bold[0]) if bold else {}
-    named = {name: labels[name] for name in ("task", "space", "den") if labels.get(name)}
-    if bids and bold and not (options.get("subject") or labels.get("sub")):
-        raise InputError(
-            f"{Path(bold[0]).name} names no subject (sub-…), of which files of BIDS (--bids) are "
-            "named; give subject (--subject)."
-        )
-    if contrast:
-        parse_contrast(contrast)
-        if bids:
-            contrast_label(contrast)
-        known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
-        if unused := [name for name in options if name not in (*RUNS, *ROIS, *known)]:
+    for file in images:
+        if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
             raise InputError(
-                f"{name_ids(unused)} go with betas, not with a contrast (--contrast), which has "
-                "one beta a condition and the response of hrf_model (--hrf-model); leave them out."
+                f"{Path(file).name} is no volume, and contrasts (--contrast) are of volumes; "
+                "give the volumes of these runs."
             )
-        for file in bold:
-            if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
-                raise InputError(
-                    f"{Path(file).name} is no volume, and contrasts (--contrast) are of volumes; "
-                    "give the volumes of these runs."
-                )
-        if not masks:
-            raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
-        runs, glm, of_regions = _open(bold, events, confounds, options)
-        definitions = {name: os.fspath(mask) for name, mask in masks.items()}
-        regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
-        is_inside = np.logical_or.reduce(list(regions.masks.values()))
-        maps = estimate_contrast(runs, contrast, mask=is_inside, **glm)
-        if not bids:
-            return write_contrast(maps, out)
-        sessions = list(dict.fromkeys(run.session for run in runs))
-        named.pop("den", None)
-        write_bids_contrast(
-            maps,
-            out,
-            subject=runs[0].subject,
-            session=sessions[0] if len(sessions) == 1 else "",
-            **named,
-        )
-        return Path(out)
-    patterns = fmri_patterns(
-        masks,
-        bold=bold,
-        events=events,
-        confounds=confounds,
-        progress=progress,
-        **options,
-    )
-    if bids:
-        write_bids_betas(patterns, out, like=bold[0], **named)
-        return Path(out)
-    return write_betas(patterns, out, like=bold[0])
 
 
-def _open(
-    bold: Files, events: Files, confounds: Files, options: Mapping[str, Any]
-) -> tuple[list[BoldRun], dict[str, Any], dict[str, Any]]:
-    """Open the runs, and give the options of the model and those of regions."""
-    from fmri.betas.single_trials import SingleTrialOptions
-    from fmri.bold import read_runs
-
-    of_runs = {name: options[name] for name in RUNS if name in options}
-    if "columns" in of_runs:
-        of_runs["columns"] = of_runs["columns"] or None
-    of_regions = {name: options[name] for name in ROIS if name in options}
-    elsewhere = (*RUNS, *TRIALS, *VOLUMES, *ROIS)
-    glm = {name: value for name, value in options.items() if name not in elsewhere}
-    if ignored := glm.pop("ignore", ()):
-        glm["ignore"] = tuple(ignored)
-    trials = SingleTrialOptions(**{name: options[name] for name in TRIALS if name in options})
-    if trials != SingleTrialOptions():
-        glm["single_trials"] = trials
-    return read_runs(bold, events, confounds or None, **of_runs), glm, of_regions
-
-
-def _estimate(
-    definitions: Mapping[str, str],
-    files: tuple[Files, Files, Files],
-    residuals: str | Path | None,
-    progress: Progress | None,
-    options: Mapping[str, Any],
-) -> Patterns:
-    """Estimate betas of BOLD runs, and say what was chosen for them; `files` are those of runs."""
+def _tell_choices(patterns: Patterns) -> None:
+    """Say what was chosen when single-trial betas were made, and what it gained."""
     import pandas as pd
 
     from fmri.betas.choices import beta_rows
-    from fmri.betas.estimate import estimate_betas
-    from fmri.rois.regions import read_regions
     from neurometamer.report.beta_findings import choice_texts
 
-    runs, glm, of_regions = _open(*files, options)
-    trials = glm.get("single_trials")
-    regions = read_regions(
-        definitions,
-        runs[0].grid,
-        affine=runs[0].affine,
-        with_pool=trials is not None and bool(trials.n_noise),
-        **of_regions,
-    )
-    patterns = estimate_betas(runs, regions, progress=progress, **glm)
-    write_noise(runs, regions, residuals, glm)
     if made := beta_rows(patterns):
         for text in choice_texts(pd.DataFrame(made)):
             _LOG.info("betas of %s: %s.", patterns.subject or "the subject", text)
-    return patterns
 
 
 def _read_estimated(
@@ -298,6 +292,8 @@ def fmri_patterns(
     bold: Files = (),
     events: Files = (),
     confounds: Files = (),
+    bids: str | Path | None = None,
+    derivatives: str | Path | None = None,
     betas: str | Path | None = None,
     zscore: str = "none",
     residuals: str | Path | None = None,
@@ -305,6 +301,8 @@ def fmri_patterns(
     **options: Annotated[
         Any,
         KeywordsOf("fmri.bold:read_runs", RUNS),
+        KeywordsOf("fmri.layout.options:LayoutOptions", LAYOUT),
+        KeywordsOf("fmri.confounds:ConfoundOptions", CONFOUNDS),
         KeywordsOf("fmri.betas.event_designs:DesignOptions"),
         KeywordsOf("fmri.betas.estimate:estimate_betas", GLM),
         KeywordsOf("fmri.rois.regions:read_regions", ROIS),
@@ -324,7 +322,12 @@ def fmri_patterns(
     out : path-like, optional
         HDF5 file to write.
     bold, events, confounds : sequence of path-like
-        One file a run each (confounds may be left out); or give `betas`.
+        One file a run each (confounds may be left out); or give `bids` or `betas`.
+    bids : path-like, optional
+        Instead of BOLD files: folder of a BIDS data set, of which one `subject` is taken;
+        ``{subject}`` in `masks` stands for its label, without sub-.
+    derivatives : path-like, optional
+        With `bids`: folder of fMRIPrep's output (images, confounds).
     betas : path-like, optional
         Instead of BOLD runs: folder written by ``neurometamer fmri betas``, root of BIDS
         derivatives with single-trial maps (with ``subject``), or what another program made
@@ -338,9 +341,9 @@ def fmri_patterns(
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
-        Fields of `SelectionOptions`; options of `fmri.read_runs`, `fmri.DesignOptions`,
-        `fmri.estimate_betas`, `fmri.SingleTrialOptions`, `fmri.read_beta_images` and
-        `fmri.read_regions`.
+        Fields of `SelectionOptions`; options of `fmri.read_runs`, `fmri.LayoutOptions`,
+        `fmri.confounds.ConfoundOptions`, `fmri.DesignOptions`, `fmri.estimate_betas`,
+        `fmri.SingleTrialOptions`, `fmri.read_beta_images` and `fmri.read_regions`.
 
     Returns
     -------
@@ -360,8 +363,9 @@ def fmri_patterns(
     ...     fmri_patterns({"V1": "V1.nii.gz"})
     ... except InputError as error:
     ...     print(error)
-    give either BOLD runs (--bold and --events) or a folder of betas (--betas).
+    give either BOLD runs (--bold and --events, or --bids) or a folder of betas (--betas).
     """
+    from fmri.betas.estimate import estimate_betas
     from fmri.patterns import write_patterns
     from fmri.pooling import zscore_patterns
     from fmri.selection import select_voxels
@@ -370,11 +374,10 @@ def fmri_patterns(
         raise InputError(f"{out} is a folder; give the name of a file to write.")
     if not masks:
         raise InputError("no masks given; use --masks NAME=FILE, one for each ROI.")
-    # what is not the name of a file that exists is a definition
-    definitions = {name: os.fspath(mask) for name, mask in masks.items()}
-    if (betas is None) == (not bold):
+    scans = Scans(bold=bold, events=events, confounds=confounds, bids=bids, derivatives=derivatives)
+    if (betas is None) == (not scans.given):
         raise InputError(
-            "give either BOLD runs (--bold and --events) or a folder of betas (--betas)."
+            "give either BOLD runs (--bold and --events, or --bids) or a folder of betas (--betas)."
         )
     names = [field.name for field in fields(SelectionOptions) if field.name in options]
     selection = SelectionOptions(**{name: options.pop(name) for name in names})
@@ -384,10 +387,18 @@ def fmri_patterns(
     if betas is not None:
         if residuals is not None:
             raise InputError("betas have no residuals; give BOLD runs, or leave --residuals out.")
+        refuse_labels(options, "betas are given", (*LAYOUT, *CONFOUNDS))
+        # what is not the name of a file that exists is a definition
+        label = str(options.get("subject") or "{subject}").removeprefix("sub-")
+        definitions = {
+            name: os.fspath(mask).replace("{subject}", label) for name, mask in masks.items()
+        }
         patterns = _read_estimated(betas, definitions, options)
     else:
-        files = bold, events, confounds
-        patterns = _estimate(definitions, files, residuals, progress, options)
+        runs, regions, glm = scans.open(masks, options)
+        patterns = estimate_betas(runs, regions, progress=progress, **glm)
+        write_noise(runs, regions, residuals, glm)
+        _tell_choices(patterns)
     patterns = zscore_patterns(patterns, zscore)
     if selection.n_voxels:
         patterns = select_voxels(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +15,7 @@ from neurometamer.store import write_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rsatoolbox.rdm import RDMs
 
     from neurometamer.rsa.image_types.options import ImageTypeOptions
 
@@ -104,28 +107,35 @@ def image_types(
     """
     import pandas as pd
 
+    from neurometamer.rsa.image_types.inference import compare_image_types
     from neurometamer.rsa.image_types.options import ImageTypeOptions
+    from neurometamer.rsa.image_types.similarity import image_type_trends
 
     if not (rdms or patterns or activations):
         raise InputError("nothing to compare; give --rdms, --patterns or --activations.")
     chosen = ImageTypeOptions(comparator=comparator, **settings)
     table = conditions_table({}, images) if images else None
-    parts = []
-    for file in rdms:
-        parts.append(_of_rdms(file, table, category, chosen))
     if table is None and (patterns or activations):
         raise InputError(
             "patterns and activations need --images: give a stimulus table that says which image "
             "is of which type."
         )
-    if table is not None:
-        if patterns:
-            parts.append(_of_patterns(patterns, table, category, measure, chosen))
-        for file in activations:
-            parts.append(_of_activations(file, table, category, measure, chosen))
+    classes = _classes(table, category, chosen)
+    parts = []
+    for source, held, known in _read(rdms, patterns, activations, table, measure, chosen):
+        part = compare_image_types(held, categories=classes, **known)
+        parts.append(part.assign(source=source))
     tested = pd.concat(parts, ignore_index=True)
     if trends is not None:
-        write_table(trends, _trends(tested))
+        networks = tested[tested["system"] == "network"]
+        if networks.empty:
+            raise InputError(
+                "trends are over the layers of a network; give --activations, or RDMs of a network."
+            )
+        of_networks = []
+        for name, part in networks.groupby("source", sort=False):
+            of_networks.append(image_type_trends(part).assign(source=name))
+        write_table(trends, pd.concat(of_networks, ignore_index=True))
     if out is not None:
         write_table(out, tested)
     if figures is not None:
@@ -145,84 +155,54 @@ def image_types(
     return tested
 
 
-def _trends(tested: pd.DataFrame) -> pd.DataFrame:
-    """Test the trends over the layers of each network."""
-    import pandas as pd
-
-    from neurometamer.rsa.image_types.similarity import image_type_trends
-
-    networks = tested[tested["system"] == "network"]
-    if networks.empty:
-        raise InputError(
-            "trends are over the layers of a network; give --activations, or RDMs of a network."
-        )
-    tables = []
-    for source, part in networks.groupby("source", sort=False):
-        tables.append(image_type_trends(part).assign(source=source))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _of_rdms(
-    file: str | Path, table: pd.DataFrame | None, category: str, chosen: ImageTypeOptions
-) -> pd.DataFrame:
-    from neurometamer.rsa.compute import read_rdms
-    from neurometamer.rsa.image_types.inference import compare_image_types
-
-    rdms = read_rdms(file)
-    has_sessions = any(name.startswith("session") for name in rdms.pattern_descriptors)
-    if chosen.null == "session" and not has_sessions:
-        raise InputError(
-            f"{file}: these RDMs hold no sessions; give patterns (--patterns), or RDMs of patterns "
-            "whose images were shown in different sessions."
-        )
-    tested = compare_image_types(rdms, categories=_classes(table, category, chosen), options=chosen)
-    return tested.assign(source=Path(file).name)
-
-
-def _of_patterns(
-    files: Files, table: pd.DataFrame, category: str, measure: str, chosen: ImageTypeOptions
-) -> pd.DataFrame:
-    from neurometamer.rsa.compute import pattern_rdms
-    from neurometamer.rsa.image_types.ceilings import image_type_reliability
-    from neurometamer.rsa.image_types.inference import compare_image_types
-    from neurometamer.rsa.image_types.nulls import session_labels
-    from neurometamer.rsa.subsample import pattern_units
-
-    subjects = read_pattern_files(files)
-    blocks = None
-    if chosen.null == "session":
-        blocks = {name: session_labels(patterns, table) for name, patterns in subjects.items()}
-    tested = compare_image_types(
-        pattern_rdms(subjects, table, measure=measure),
-        units=pattern_units(subjects, table),
-        blocks=blocks,
-        categories=_classes(table, category, chosen),
-        reliability=image_type_reliability(subjects, table, sorted(chosen.image_types)),
-        options=chosen,
-    )
-    return tested.assign(source="patterns")
-
-
-def _of_activations(
-    file: str | Path, table: pd.DataFrame, category: str, measure: str, chosen: ImageTypeOptions
-) -> pd.DataFrame:
-    from dataclasses import replace
-
+def _read(
+    rdms: Files,
+    patterns: Files,
+    activations: Files,
+    table: pd.DataFrame | None,
+    measure: str,
+    chosen: ImageTypeOptions,
+) -> Iterator[tuple[str, RDMs, dict[str, Any]]]:
+    """Read what is compared: its source, its RDMs and what is known of how they were measured."""
     from neurometamer.activations import read_activations
-    from neurometamer.rsa.compute import activation_rdms
-    from neurometamer.rsa.image_types.inference import compare_image_types
-    from neurometamer.rsa.subsample import activation_units
+    from neurometamer.rsa.compute import activation_rdms, pattern_rdms, read_rdms
+    from neurometamer.rsa.image_types.ceilings import image_type_reliability
+    from neurometamer.rsa.image_types.nulls import session_labels
+    from neurometamer.rsa.subsample import activation_units, pattern_units
 
-    responses = read_activations(file)
-    if chosen.null == "session":  # a network has no sessions
-        chosen = replace(chosen, null="free")
-    tested = compare_image_types(
-        activation_rdms(responses, table, measure=measure),
-        units=activation_units(responses, table),
-        categories=_classes(table, category, chosen),
-        options=chosen,
-    )
-    return tested.assign(source=Path(file).name)
+    by_session = chosen.null == "session"
+    for file in rdms:
+        held = read_rdms(file)
+        has_sessions = any(name.startswith("session") for name in held.pattern_descriptors)
+        if by_session and not has_sessions:
+            raise InputError(
+                f"{file}: these RDMs hold no sessions; give patterns (--patterns), or RDMs of "
+                "patterns whose images were shown in different sessions."
+            )
+        yield Path(file).name, held, {"options": chosen}
+    if table is None:
+        return
+    if patterns:
+        subjects = read_pattern_files(patterns)
+        blocks = None
+        if by_session:
+            blocks = {name: session_labels(own, table) for name, own in subjects.items()}
+        reliability = image_type_reliability(subjects, table, sorted(chosen.image_types))
+        known = {
+            "units": pattern_units(subjects, table),
+            "blocks": blocks,
+            "reliability": reliability,
+            "options": chosen,
+        }
+        yield "patterns", pattern_rdms(subjects, table, measure=measure), known
+    for file in activations:
+        responses = read_activations(file)
+        known = {
+            "units": activation_units(responses, table),
+            # a network has no sessions
+            "options": replace(chosen, null="free") if by_session else chosen,
+        }
+        yield Path(file).name, activation_rdms(responses, table, measure=measure), known
 
 
 def _classes(

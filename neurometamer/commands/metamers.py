@@ -88,7 +88,7 @@ def stimuli_metamer(
     **options: Annotated[
         Any,
         KeywordsOf("neurometamer.commands.metamers:MetamerOptions"),
-        KeywordsOf("stimuli_gen.presets:Recipe", without=("open_choices",)),
+        KeywordsOf("stimuli_gen.presets:Recipe", without=("penalties", "open_choices")),
     ],
 ) -> pd.DataFrame:
     """Make metamers of photographs for one network or a set, and write them.
@@ -124,7 +124,7 @@ def stimuli_metamer(
     files : StimulusFileOptions, optional
         How photographs are read, and what is written.
     run : RunOptions, optional
-        Device, number of images at a time, mode, and who is told about progress.
+        Device, number of images at a time, mode and callback for progress.
     **options : object
         Fields of `MetamerOptions`, and numbers of the preset by their names in
         `stimuli_gen.Recipe`.
@@ -255,7 +255,7 @@ def stimuli_null(
     reading : ReadingOptions, optional
         How photographs are read.
     run : RunOptions, optional
-        Device, number of images at a time, and who is told about progress (images run and pairs
+        Device, number of images at a time and callback for progress (images run and pairs
         compared so far, in all).
 
     Returns
@@ -455,7 +455,7 @@ def of_worst_network(row: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Lowest likeness, largest loss, and whether every network agrees; missing where nothing was
+        Lowest similarity, largest loss, and whether every network agrees; missing where nothing was
         judged.
     """
     names = ("loss_png", *LOWEST, "same_class_16_png", "valid")

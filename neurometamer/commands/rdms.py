@@ -359,7 +359,7 @@ def rdm(
     reading : ReadingOptions, optional
         How photographs are read.
     run : RunOptions, optional
-        Device, number of images at a time, and who is told about progress.
+        Device, number of images at a time and callback for progress.
     **noise : object
         With `patterns`: ``noise``, ``folds`` and ``allow_chosen`` (for ``"mahalanobis"`` and
         ``"crossnobis"``), and ``pooled`` (one RDM over the voxels of all subjects) of

@@ -76,7 +76,7 @@ class SearchlightOptions:
         Pairs of image types as ``"RE-AN"``; a map each. Needs `stimuli`.
     reliability : bool
         Whether to map the reliability of RDMs, too (odd and even presentations), of RE images alone
-        where `stimuli` tells them.
+        where `stimuli` names them.
     radius_mm : float
         Radius in mm of spheres, or of disks along the edges of the mesh.
     measure : str
@@ -89,7 +89,7 @@ class SearchlightOptions:
     space : str
         Space of the mask, native or MNI: only maps in MNI space are drawn on a glass brain.
     hemisphere : {"left", "right"}, optional
-        Hemisphere of the mesh, where its file name does not tell (``lh.``, ``hemi-L``, ``.L.``).
+        Hemisphere of the mesh, where its file name does not say it (``lh.``, ``hemi-L``, ``.L.``).
     seed : int
         Seed of the permutations.
 
@@ -167,7 +167,7 @@ def searchlight(
     Raises
     ------
     InputError
-        When the input cannot be used, nothing tells the hemisphere of a mesh, or a map's name
+        When the input cannot be used, nothing says which hemisphere a mesh is, or a map's name
         cannot name a file.
 
     Examples
@@ -199,7 +199,7 @@ def searchlight(
     drawn = []
     for i, question in enumerate(questions):
 
-        def _told(done: int, total: int, before: int = i) -> None:
+        def _report_progress(done: int, total: int, before: int = i) -> None:
             if progress is not None:
                 progress(before * total + done, len(questions) * total)
 
@@ -210,7 +210,7 @@ def searchlight(
             comparator=chosen.comparator,
             n_permutations=chosen.n_permutations,
             seed=chosen.seed,
-            progress=_told,
+            progress=_report_progress,
         )
         maps.append(result)
         _write_map(places, folder, result, record, chosen.n_permutations > 0)
@@ -355,7 +355,7 @@ def _questions(
     stimuli: str | Path | None,
     chosen: SearchlightOptions,
 ) -> list[Question]:
-    """List what is mapped: likeness to each model, pairs of image types, reliability."""
+    """List what is mapped: similarity to each model, pairs of image types, reliability."""
     patterns = places.patterns
     conditions = patterns.conditions
     means: Any

@@ -231,7 +231,7 @@ def evaluate_metamer_sets(
     generators : sequence of StagedModel
         Networks that took part and do not judge; for the target ``generator``.
     run : RunOptions, optional
-        Number of images at a time, and who is told about progress.
+        Number of images at a time and callback for progress.
 
     Returns
     -------
@@ -426,7 +426,7 @@ def _recognize(work: _Work) -> None:
         truth = {name: str(label) for name, label in chosen.truth.items()}
     memory: Memory = {}
 
-    ask = partial(
+    recognize = partial(
         recognition_table,
         work.included,
         truth=chosen.truth,
@@ -437,7 +437,7 @@ def _recognize(work: _Work) -> None:
         **questions,
     )
     key = [questions, truth, [network.digest for network in work.generators]]
-    hits = work.pieces("recognition", key, ask)
+    hits = work.pieces("recognition", key, recognize)
     summary = recognition_summary(hits, **work.drawn)
     curves = []
     measures = hits[["ways", "rule"]].drop_duplicates()

@@ -169,7 +169,7 @@ def cka(
     out : path-like, optional
         CSV to write.
     images : sequence of path-like
-        What a network sees (`read_images`); with `image_type`, also tells of which type each is.
+        What a network sees (`read_images`); with `image_type`, also says of which type each is.
     image_type : str, optional
         Only images of this type.
     join : {"exact", "inner"}
@@ -187,7 +187,7 @@ def cka(
     reading : ReadingOptions, optional
         How photographs are read.
     run : RunOptions, optional
-        Device, number of images at a time, and who is told about progress.
+        Device, number of images at a time and callback for progress.
 
     Returns
     -------
@@ -298,7 +298,7 @@ def _ids_of_image_type(images: Files, image_type: str | None) -> set[str] | None
     if not images:
         raise InputError(
             f"image_type='{image_type}' needs --images: stimulus folders or tables (id, kind) that "
-            "tell image types."
+            "name image types."
         )
     tables = []
     for source in map(Path, images):
@@ -470,10 +470,10 @@ def _matched(
     both = set(ids_b)
     ids = [name for name in ids_a if name in both]
     if not ids:
-        some_a = name_ids(ids_a, 3)
-        some_b = name_ids(ids_b, 3)
+        first_ids = name_ids(ids_a, 3)
+        second_ids = name_ids(ids_b, 3)
         raise InputError(
-            f"{first.source} ({some_a}) and {second.source} ({some_b}) share no image; both need "
-            "the same ids, give files that do."
+            f"{first.source} ({first_ids}) and {second.source} ({second_ids}) share no image; both "
+            "need the same ids, give files that do."
         )
     return ids

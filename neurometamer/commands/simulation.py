@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
-from neurometamer.commands.fmri import RUNS
 from neurometamer.commands.options import Progress
-from neurometamer.errors import InputError
+from neurometamer.commands.scans import RUNS
+from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import Files
 from neurometamer.resume import writes_into
 from neurometamer.store import write_table
@@ -37,7 +38,10 @@ def fmri_simulate(
         ROI to its mask on the grid of the BOLD files, NAME=FILE.
     out : path-like
         Output folder: a folder for each simulated subject (BOLD runs, events, confounds, masks,
-        planted truth) and ``quality.csv``, which sets the measured runs beside simulated ones.
+        planted truth), ``quality.csv``, which sets the measured runs beside simulated ones, and
+        ``agreement.csv``: for each measure of quality what was measured, mean and 95 % interval
+        over simulated runs, whether the measured is inside, and by which share chance alone moves
+        it.
     bold : sequence of path-like
         4-D NIfTI files, one a run, of one subject.
     events : sequence of path-like
@@ -63,6 +67,11 @@ def fmri_simulate(
     InputError
         When the input cannot be used.
 
+    Warns
+    -----
+    UserWarning
+        When simulated runs are unlike the measured ones.
+
     Examples
     --------
     >>> from neurometamer import InputError
@@ -85,6 +94,15 @@ def fmri_simulate(
     model = fit_scan(read_runs(bold, events, confounds or None, **options), masks, seed=seed)
     folder = Path(out)
     write_table(folder / "quality.csv", model.quality)
+    write_table(folder / "agreement.csv", model.agreement)
+    unlike = model.agreement[~model.agreement["alike"]]
+    if len(unlike):
+        names = (unlike["roi"] + " " + unlike["measure"]).tolist()
+        warnings.warn(
+            f"simulated runs are unlike the measured ones in {name_ids(names)}: outside of the "
+            "95 % interval, and by more than 10 %; see agreement.csv.",
+            stacklevel=2,
+        )
     for number in range(1, n_subjects + 1):
         label = f"{number:02d}"
         simulate_like(model, folder / f"sub-{label}", subject=label, seed=seed)

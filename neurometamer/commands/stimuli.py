@@ -80,7 +80,7 @@ def stimuli_noise(
     files : StimulusFileOptions, optional
         How photographs are read, and what is written.
     run : RunOptions, optional
-        Device, number of images at a time, mode, and who is told about progress.
+        Device, number of images at a time, mode and callback for progress.
     **options : object
         Other settings of `stimuli_gen.adversarial_noise`.
 
@@ -184,7 +184,7 @@ def stimuli_interference(
     files : StimulusFileOptions, optional
         How photographs are read, and what is written.
     run : RunOptions, optional
-        Device, number of images at a time, mode, and who is told about progress.
+        Device, number of images at a time, mode and callback for progress.
     **options : object
         Other settings of `stimuli_gen.adversarial_interference`, or of
         `stimuli_gen.greedy_interference`.
@@ -262,7 +262,7 @@ def make_stimuli(
     files : StimulusFileOptions, optional
         How photographs are read, and what is written.
     run : RunOptions, optional
-        Device, number of images at a time, mode, and who is told about progress.
+        Device, number of images at a time, mode and callback for progress.
     **options : object
         Target, confidence and the other settings of `stimuli_gen.adversarial_noise` or
         `stimuli_gen.adversarial_interference`; ``method="greedy"`` makes interference by
@@ -433,7 +433,7 @@ def stimuli_control(
     files : StimulusFileOptions, optional
         How photographs are read, and what is written; frames and 16-bit files of PGD only.
     run : RunOptions, optional
-        Device, number of images at a time, mode, and who is told about progress; mode of PGD only.
+        Device, number of images at a time, mode and callback for progress; mode of PGD only.
     **options : object
         Further settings of the control.
 
@@ -519,7 +519,7 @@ def _made_before(out: Path, fresh: bool) -> StimulusSet | None:
     except InputError as error:
         if not (fresh or isinstance(error, DamagedFile)):
             raise InputError(
-                f"{error} With --fresh, the stimuli in {out} are made anew."
+                f"{error} With --fresh, the stimuli in {out} are made again."
             ) from error
         note_remade(file)
         return None
@@ -527,12 +527,12 @@ def _made_before(out: Path, fresh: bool) -> StimulusSet | None:
 
 def _refuse_other_controls(out: Path, made: StimulusSet, fresh: bool) -> None:
     """Refuse a folder that holds other controls: other ids, settings, photographs or network."""
-    there = _made_before(out, fresh)
-    if there is None:
+    earlier = _made_before(out, fresh)
+    if earlier is None:
         return
-    differing = [] if there.ids == made.ids else ["ids"]
+    differing = [] if earlier.ids == made.ids else ["ids"]
     for name in ("settings", "model_digest", "references", "classes", "mask"):
-        if there.provenance.get(name) != _as_read(made.provenance.get(name)):
+        if earlier.provenance.get(name) != _as_read(made.provenance.get(name)):
             differing.append(name)
     if differing:
         raise InputError(
@@ -570,8 +570,8 @@ def refuse_other_stimuli(
     InputError
         When settings, network or photographs differ; the message names what differs.
     """
-    there = _made_before(out, fresh)
-    if there is None:
+    earlier = _made_before(out, fresh)
+    if earlier is None:
         return
     made = {
         "method": "gradient",
@@ -580,16 +580,16 @@ def refuse_other_stimuli(
         "mask": None,
         "progress": None,
         "mode": "exact",
-        "start_images": there.provenance.get("start_images"),
-        **there.provenance.get("settings", {}),
+        "start_images": earlier.provenance.get("start_images"),
+        **earlier.provenance.get("settings", {}),
     }
     differing = []
     for name, value in settings.items():
         if name in made and made[name] != _as_read(value):
             differing.append(name)
-    if there.provenance.get("model_digest") != model_digest:
+    if earlier.provenance.get("model_digest") != model_digest:
         differing.append("model or weights")
-    if set(there.table["reference_id"]) != set(photographs.ids):
+    if set(earlier.table["reference_id"]) != set(photographs.ids):
         differing.append("photographs")
     if differing:
         raise InputError(

@@ -586,7 +586,7 @@ def _responses(
     pictures: np.ndarray | ImagesOnDisk,
     batch_size: int,
 ) -> np.ndarray:
-    from stimuli_gen.batches import in_batches
+    from stimuli_gen.batches import rows_in_batches
 
     model = evaluator
     if stage not in evaluator.stages:
@@ -594,16 +594,12 @@ def _responses(
 
     def respond(batch: Any) -> Any:
         activations = model.activations(batch, [stage])
-        responses = activations[stage].flatten(1)
-        responses = responses.float()
-        return responses.cpu()
+        return activations[stage].flatten(1).float()
 
     responses = []
     for start in range(0, len(pictures), 64):
         chunk = seen_by(evaluator, pictures[start : start + 64])
-        for rows, values in in_batches(respond, chunk, batch_size, evaluator.device):
-            n_rows = rows.stop - rows.start
-            responses.append(values[:n_rows].numpy())
+        responses.append(rows_in_batches(respond, chunk, batch_size, evaluator.device))
     return np.concatenate(responses)
 
 

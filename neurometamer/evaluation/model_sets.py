@@ -219,7 +219,7 @@ def plan_sets(
     references : str
         Digest of the photographs, where they are known already.
     **options : object
-        Overrides of the recipe.
+        Overrides of the recipe, but no penalties.
 
     Returns
     -------
@@ -241,6 +241,8 @@ def plan_sets(
     from stimuli_gen.presets import make_recipe
 
     make_recipe(preset, options)
+    if options.get("penalties"):
+        raise InputError("jobs of sets hold no penalties; leave `penalties` out.")
     folder = Path(folder)
     jobs = []
     for row in sets.to_dict("records"):

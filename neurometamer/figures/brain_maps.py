@@ -13,12 +13,17 @@ import pandas as pd
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, unknown_name
-from neurometamer.figures.layout import color_scale, fit_size, page_width
+from neurometamer.figures.layout import (
+    color_scale,
+    fit_size,
+    page_width,
+    write_note,
+    write_stamp,
+)
 from neurometamer.figures.style import (
     FAINT,
     PALE,
     RDM_COLORMAP,
-    STAMP,
     figure_style,
     format_number,
     join_note,
@@ -156,26 +161,8 @@ def _page(width: float, height: float, stamp: str, note: str, title: str) -> tup
     below, above = 0.3 + 0.155 * (note.count("\n") + 1), 0.3 + 0.36 * bool(stamp)
     tall = height + below + above
     figure = Figure(figsize=(width, tall), facecolor="white")
-    if stamp:
-        figure.text(
-            0.985,
-            1 - 0.1 / tall,
-            stamp.upper(),
-            ha="right",
-            va="top",
-            parse_math=False,
-            **STAMP,
-        )
-    figure.text(
-        0.1 / width,
-        0.08 / tall,
-        note,
-        parse_math=False,
-        fontsize=7.5,
-        color=FAINT,
-        va="bottom",
-        linespacing=1.25,
-    )
+    write_stamp(figure, stamp)
+    write_note(figure, note)
     words, size = fit_size(title, width - 0.3, 0.26, (10, 9, 8, 7, 6), bold=True)
     figure.text(
         0.1 / width,
@@ -268,7 +255,26 @@ def searchlight_volume(
         area = (0.1, below, width - 1.2, height)
         drawn = np.where(shown, values, np.nan)
         if space == "MNI":
-            _draw_glass(figure, area, drawn, matrix, scale)
+            from nibabel import Nifti1Image
+            from nilearn.plotting import plot_glass_brain
+
+            image = None
+            if np.isfinite(drawn).any():
+                # 0 is left blank: what is not shown, and a similarity of exactly 0
+                image = Nifti1Image(np.nan_to_num(drawn).astype(np.float32), matrix)
+            plot_glass_brain(
+                image,
+                display_mode="ortho",
+                figure=figure,
+                axes=figure.add_axes(_box(figure, area)),
+                colorbar=False,
+                plot_abs=False,
+                cmap=RDM_COLORMAP,
+                vmin=scale[0],
+                vmax=scale[1],
+                threshold=1e-9,
+                annotate=True,
+            )
         else:
             _draw_projections(figure, area, drawn, known, matrix, scale)
         _color_bar(figure, scale, below, height)
@@ -284,35 +290,6 @@ def _box(figure: Figure, area: tuple[float, ...]) -> tuple[float, float, float, 
         below / tall,
         across / width,
         height / tall,
-    )
-
-
-def _draw_glass(
-    figure: Figure,
-    area: tuple[float, ...],
-    values: np.ndarray,
-    affine: np.ndarray,
-    scale: tuple[float, float],
-) -> None:
-    from nibabel import Nifti1Image
-    from nilearn.plotting import plot_glass_brain
-
-    image = None
-    if np.isfinite(values).any():
-        # Nothing shown is 0, which a glass brain leaves blank; so is a similarity of exactly 0.
-        image = Nifti1Image(np.nan_to_num(values).astype(np.float32), affine)
-    plot_glass_brain(
-        image,
-        display_mode="ortho",
-        figure=figure,
-        axes=figure.add_axes(_box(figure, area)),
-        colorbar=False,
-        plot_abs=False,
-        cmap=RDM_COLORMAP,
-        vmin=scale[0],
-        vmax=scale[1],
-        threshold=1e-9,
-        annotate=True,
     )
 
 

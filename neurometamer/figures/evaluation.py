@@ -321,7 +321,25 @@ def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = ""
     for setting in settings:
         of_setting = rows[rows["setting"] == setting]
         title = f"{setting}\n" if len(settings) > 1 else ""
-        panels.append([_state_panel(of_setting, sets, stages, title, state) for state in states])
+        row: list[_Panel | None] = []
+        for state in states:
+            own = of_setting[of_setting["validity"] == state]
+            if own.empty:
+                row.append(None)
+                continue
+            words = [share_words(about, state) for _, about in own.iterrows()]
+            panel = _panel(
+                own.assign(words=words),
+                "set",
+                sets,
+                "stage",
+                stages,
+                title=title + (state if state == "not judged" else f"{state} metamers"),
+                words_title=share_title(state),
+                hollow=state != "valid",
+            )
+            row.append(panel)
+        panels.append(row)
     if len(states) == 1:
         # Settings stand beside each other, in rows of equal length.
         flat = [panel for (panel,) in panels]
@@ -349,26 +367,6 @@ def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = ""
         chance=chance,
         note=note,
         stamp=stamp,
-    )
-
-
-def _state_panel(
-    rows: pd.DataFrame, sets: Sequence[str], stages: Sequence[str], title: str, state: str
-) -> _Panel | None:
-    own = rows[rows["validity"] == state]
-    if own.empty:
-        return None
-    words = [share_words(row, state) for _, row in own.iterrows()]
-    own = own.assign(words=words)
-    return _panel(
-        own,
-        "set",
-        sets,
-        "stage",
-        stages,
-        title=title + (state if state == "not judged" else f"{state} metamers"),
-        words_title=share_title(state),
-        hollow=state != "valid",
     )
 
 

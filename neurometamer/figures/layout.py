@@ -308,15 +308,7 @@ def top_legend(
     above = 0.06
     if stamp:
         above += 0.3
-        figure.text(
-            0.985,
-            1 - 0.1 / height,
-            stamp.upper(),
-            ha="right",
-            va="top",
-            parse_math=False,
-            **STAMP,
-        )
+        write_stamp(figure, stamp)
     columns, _ = legend_plan(labels, width)
     legend = figure.legend(
         list(handles),
@@ -431,6 +423,52 @@ def name_ticks(axes: Axes, ticks: Ticks) -> None:
 # --------------------------------------------------------------------------------- pages of images
 
 
+def write_stamp(figure: Figure, stamp: str) -> None:
+    """Write what every figure of the data must say into the corner at the top right.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Figure of its final size.
+    stamp : str
+        Empty for none.
+    """
+    if stamp:
+        height = float(figure.get_figheight())
+        figure.text(
+            0.985,
+            1 - 0.1 / height,
+            stamp.upper(),
+            ha="right",
+            va="top",
+            parse_math=False,
+            **STAMP,
+        )
+
+
+def write_note(figure: Figure, note: str) -> None:
+    """Write a note, wrapped already, into the corner at the bottom left.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Figure of its final size.
+    note : str
+        Its lines.
+    """
+    width, height = figure.get_size_inches()
+    figure.text(
+        0.1 / width,
+        0.08 / height,
+        note,
+        parse_math=False,
+        fontsize=7.5,
+        color=FAINT,
+        va="bottom",
+        linespacing=1.25,
+    )
+
+
 class Page:
     """A figure whose parts are placed in inches from the top left.
 
@@ -451,23 +489,25 @@ class Page:
         self.figure = Figure(figsize=(width, height), facecolor="white")
         self.axes = self.figure.add_axes((0, 0, 1, 1 - top / height))
         self.axes.set_axis_off()
-        if stamp:
-            self.figure.text(
-                0.985,
-                1 - 0.1 / height,
-                stamp.upper(),
-                ha="right",
-                va="top",
-                **STAMP,
-            )
-        self.figure.text(
-            0.1 / width,
-            0.08 / height,
-            note,
-            fontsize=7.5,
+        write_stamp(self.figure, stamp)
+        write_note(self.figure, note)
+
+    def say_none(self, left: float, top: float, side: float) -> None:
+        """Write into a square that there is nothing to show.
+
+        Parameters
+        ----------
+        left, top, side : float
+            Inches from the top left, and length of a side.
+        """
+        self.text(
+            left + side / 2,
+            top + side / 2,
+            "none",
+            ha="center",
+            va="center",
+            fontsize=8,
             color=FAINT,
-            va="bottom",
-            linespacing=1.25,
         )
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:

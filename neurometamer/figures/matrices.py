@@ -220,7 +220,8 @@ def _draw_cells(
     drawn = colored_squares(axes, cells.values, x, y, scale)
     middle = 0.45 * scale[0] + 0.55 * scale[1]
     across, down = 0.045 / size[0], 0.03 / size[1]
-    for row, column in np.ndindex(cells.values.shape):
+    n_rows, n_columns = cells.values.shape
+    for row, column in np.ndindex(n_rows, n_columns):
         left, top = float(x[column]), float(y[row])
         dark = filled[row, column] and cells.values[row, column] <= middle
         color = "white" if dark else "black"
@@ -239,7 +240,21 @@ def _draw_cells(
                 linestyle=_DASHES,
             )
             axes.add_patch(frame)
-        _write(axes, cells, row, column, (left + 0.5, top + 0.5), color)
+        small = "" if cells.second is None else str(cells.second[row, column])
+        is_apart = row >= n_rows - cells.apart[0] or column >= n_columns - cells.apart[1]
+        in_middle: dict[str, Any] = {"ha": "center", "va": "center_baseline", "color": color}
+        number = axes.text(
+            left + 0.5,
+            top + 0.5 - 0.15 if small else top + 0.5,
+            str(cells.words[row, column]),
+            fontsize=8,
+            fontweight="bold" if is_apart else "normal",
+            **in_middle,
+        )
+        number.set_in_layout(False)  # inside its cell anyway; measuring hundreds takes long
+        if small:
+            under = axes.text(left + 0.5, top + 0.5 + 0.25, small, fontsize=6.5, **in_middle)
+            under.set_in_layout(False)
     return drawn
 
 
@@ -290,31 +305,6 @@ def colored_squares(
     squares.set_array(values[filled].astype(float))
     axes.add_collection(squares, autolim=False)
     return squares
-
-
-def _write(
-    axes: Axes, cells: _Cells, row: int, column: int, middle: tuple[float, float], color: str
-) -> None:
-    small = "" if cells.second is None else str(cells.second[row, column])
-    bold = row >= len(cells.rows) - cells.apart[0] or column >= len(cells.columns) - cells.apart[1]
-    where: dict[str, Any] = {
-        "ha": "center",
-        "va": "center_baseline",
-        "color": color,
-    }
-    x, y = middle
-    number = axes.text(
-        x,
-        y - 0.15 if small else y,
-        cells.words[row, column],
-        fontsize=8,
-        fontweight="bold" if bold else "normal",
-        **where,
-    )
-    number.set_in_layout(False)  # inside its cell anyway; measuring hundreds takes long
-    if small:
-        under = axes.text(x, y + 0.25, small, fontsize=6.5, **where)
-        under.set_in_layout(False)
 
 
 def _offset(axes: Axes, inches: float, across: bool) -> Transform:

@@ -274,15 +274,7 @@ class _ExamplePage(Page):
 
     def empty(self, row: int, column: int) -> None:
         left, top = self._corner(row, column)
-        self.text(
-            left + self.side / 2,
-            top + self.side / 2,
-            "none",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color=FAINT,
-        )
+        self.say_none(left, top, self.side)
 
 
 # ------------------------------------------------------------------------------------ image quality

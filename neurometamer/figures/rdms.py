@@ -484,15 +484,7 @@ class _BandPage(Page):
                     va="center_baseline",
                 )
         if not np.isfinite(percentiles).any():
-            self.text(
-                left + self.side / 2,
-                top + self.side / 2,
-                "none",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color=FAINT,
-            )
+            self.say_none(left, top, self.side)
 
     def name_column(self, band: int, column: int, title: str) -> None:
         left, top = self._corner(0, band, column)

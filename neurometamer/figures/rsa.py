@@ -319,6 +319,9 @@ def _draw_kinds(
 ) -> None:
     here, step = list(places), 0.8 / len(pairs)
     middle = (len(pairs) - 1) / 2
+    n_people = len(subjects)
+    shapes = PEOPLE[:n_people] if n_people <= len(PEOPLE) else "o" * n_people
+    shifts = spread_over(n_people, 0.3 * step)
     for rank, pair in enumerate(pairs):
         shift = (rank - middle) * step
         x = np.arange(len(here)) + shift
@@ -333,7 +336,11 @@ def _draw_kinds(
         _draw_bands(axes, x, step, ceiling_low, ceiling_high, _CEILING)
         axes.bar(x, values, 0.74 * step, zorder=2, **_bar_style(pair, rank))
         people = single[single["pair"] == pair]
-        _draw_people(axes, people, here, x, 0.3 * step, subjects)
+        for subject, shape, beside in zip(subjects, shapes, shifts, strict=True):
+            own = people[people["subject"] == subject]
+            own = own.set_index("representation").reindex(here)
+            heights = own["value"].astype(float)
+            axes.plot(x + beside, heights, marker=shape, zorder=5, **_DOT)
         highest = people.groupby("representation")["value"].max().reindex(here)
         tops = np.array([values, high, highest.to_numpy(dtype=float), np.zeros(len(x))])
         marks = stars(numbers_of(of_pair, "p_corrected", "q"))
@@ -357,30 +364,6 @@ def _draw_bands(
         corner = (left[i], low[i])
         band = Rectangle(corner, width, height[i], zorder=1, **style)
         axes.add_patch(band)
-
-
-def _draw_people(
-    axes: Axes,
-    rows: pd.DataFrame,
-    places: Sequence[str],
-    x: np.ndarray,
-    half: float,
-    subjects: Sequence[str],
-) -> None:
-    n = len(subjects)
-    shapes = PEOPLE if n <= len(PEOPLE) else "o" * n
-    shifts = spread_over(n, half)
-    for rank, subject in enumerate(subjects):
-        own = rows[rows["subject"] == subject]
-        own = own.set_index("representation").reindex(list(places))
-        values = own["value"].astype(float)
-        axes.plot(
-            x + shifts[rank],
-            values,
-            marker=shapes[rank],
-            zorder=5,
-            **_DOT,
-        )
 
 
 # ------------------------------------------------------------------------------------ layers x ROIs

@@ -335,15 +335,7 @@ class _PhotographPage(Page):
 
     def empty(self, rank: int, column: int) -> None:
         left, top = self._corner(rank, column)
-        self.text(
-            left + self.side / 2,
-            top + self.side / 2,
-            "none",
-            color=FAINT,
-            fontsize=8,
-            ha="center",
-            va="center",
-        )
+        self.say_none(left, top, self.side)
         self.frame(left, top, self.side, color=PALE)
 
     def photograph(self, rank: int, column: int, image: np.ndarray, row: pd.Series) -> None:

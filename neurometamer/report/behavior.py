@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,17 +24,16 @@ from neurometamer.report.page import (
     Drawing,
     FigureEntry,
     Lead,
+    PageContent,
     Section,
     borrow_figure,
     draw_sections,
     drawing_of,
     folded_grid,
     settings_grids,
+    table_figure,
     write_page,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LONG_TABLE = 40
 """Tables with more rows are cut on the page; the CSV has them all."""
@@ -118,9 +118,7 @@ def write_report(
     ]
     sections = draw_sections(folder, sections, FIGURES, page)
     charts, sections = borrow_figure(sections, ["figures"])
-    return write_page(
-        folder / "report.html",
-        "behavior.html",
+    content = PageContent(
         record=record,
         lead=_lead_text(tables),
         first=Lead(headlines=first_sentences(tables, record, stamp), charts=charts),
@@ -132,6 +130,7 @@ def write_report(
         methods=methods_text(tables, record, stamp),
         works=works,
     )
+    return write_page(folder / "report.html", "behavior.html", content)
 
 
 SIMULATED = "the answers come from a simulation with known truth and say nothing about vision."
@@ -420,91 +419,42 @@ class ExperimentPage:
         return bool((self.tables[table][column].astype(float) > least).any())
 
 
-def _curves(page: ExperimentPage, panels: str) -> Figure:
-    return figures.recognition_lines(
-        page.tables["curves"],
+CURVE_CAPTIONS = {
+    "observer": "Recognition of each model's images over stages, one panel an observer.",
+    "model": "Recognition over stages, one panel a model, one line an observer.",
+}
+"""What the panels are, to the caption."""
+
+
+def draw_curves(page: ExperimentPage, panels: str) -> Iterator[Drawing]:
+    """Draw recognition over stages.
+
+    Parameters
+    ----------
+    page : ExperimentPage
+        What the page is made of.
+    panels : str
+        What has a panel of its own, a key of `CURVE_CAPTIONS`.
+
+    Yields
+    ------
+    Drawing
+        With its caption and table.
+    """
+    curves = page.tables["curves"]
+    figure = figures.recognition_lines(
+        curves,
         panels=panels,
         chance=1 / len(page.record["settings"]["categories"]),
         stamp=page.stamp,
     )
-
-
-def draw_curves_by_observer(page: ExperimentPage) -> Iterator[Drawing]:
-    """Draw recognition over stages, one panel an observer.
-
-    Parameters
-    ----------
-    page : ExperimentPage
-        What the page is made of.
-
-    Yields
-    ------
-    Drawing
-        With its caption and table.
-    """
-    curves = page.tables["curves"]
-    text = "Recognition of each model's images over stages, one panel an observer."
-    figure = _curves(page, "observer")
-    yield drawing_of(curves, "curves_by_observer", figure, text, _spoken(curves))
-
-
-def draw_curves_by_model(page: ExperimentPage) -> Iterator[Drawing]:
-    """Draw recognition over stages, one panel a model.
-
-    Parameters
-    ----------
-    page : ExperimentPage
-        What the page is made of.
-
-    Yields
-    ------
-    Drawing
-        With its caption and table.
-    """
-    curves = page.tables["curves"]
-    text = "Recognition over stages, one panel a model, one line an observer."
-    yield drawing_of(curves, "curves_by_model", _curves(page, "model"), text, _spoken(curves))
-
-
-def draw_consistency(page: ExperimentPage) -> Iterator[Drawing]:
-    """Draw whether observers err on the same images.
-
-    Parameters
-    ----------
-    page : ExperimentPage
-        What the page is made of.
-
-    Yields
-    ------
-    Drawing
-        With its caption and table.
-    """
-    table = page.tables["error_consistency"]
-    figure = figures.consistency_lines(table, stamp=page.stamp)
-    text = "Do observers err on the same images? Error consistency over stages, one panel a model."
-    alt = "Lines of error consistency; the values are in error_consistency.csv."
-    yield drawing_of(table, "error_consistency", figure, text, alt)
-
-
-def draw_people_and_networks(page: ExperimentPage) -> Iterator[Drawing]:
-    """Draw people against networks that the images were not made for.
-
-    Parameters
-    ----------
-    page : ExperimentPage
-        What the page is made of.
-
-    Yields
-    ------
-    Drawing
-        With its caption and table.
-    """
-    curves = page.tables["curves"]
-    figure = figures.curve_scatter(curves, stamp=page.stamp)
-    text = "People against networks that the images were not made for."
-    alt = "Scatter of proportions correct; the values are in curves.csv."
-    points = figures.scatter_points(curves)
-    yield drawing_of(points, "people_and_networks", figure, text, alt)
+    values = []
+    for (kind, network, model), own in curves.groupby(["observer", "network", "model"], sort=False):
+        shares = zip(own["stage"], own["proportion"])
+        listed = ", ".join(f"{stage} {format_number(share)}" for stage, share in shares)
+        values.append(f"{network or kind}, {model}: {listed}")
+    alt = f"Proportion correct. {'; '.join(values)}."
+    yield drawing_of(curves, f"curves_by_{panels}", figure, CURVE_CAPTIONS[panels], alt)
 
 
 def draw_confusion(page: ExperimentPage) -> Iterator[Drawing]:
@@ -531,35 +481,33 @@ def draw_confusion(page: ExperimentPage) -> Iterator[Drawing]:
         yield drawing_of(table, f"confusion_{number}", figure, text, alt, raster=True)
 
 
-def _spoken(curves: pd.DataFrame) -> str:
-    """Say a figure's numbers in words, for those who cannot see it."""
-    lines = []
-    for (kind, network, model), own in curves.groupby(["observer", "network", "model"], sort=False):
-        values = []
-        for stage, value in zip(own["stage"], own["proportion"]):
-            values.append(f"{stage} {format_number(value)}")
-        lines.append(f"{network or kind}, {model}: {', '.join(values)}")
-    return "Proportion correct. " + "; ".join(lines) + "."
-
-
 FIGURES: dict[str, FigureEntry[ExperimentPage]] = {
     "curves_by_observer": FigureEntry(
         section="figures",
-        draw=draw_curves_by_observer,
+        draw=partial(draw_curves, panels="observer"),
         applies=lambda page: page.tables["curves"]["model"].nunique() > 1,
     ),
     "curves_by_model": FigureEntry(
         section="figures",
-        draw=draw_curves_by_model,
+        draw=partial(draw_curves, panels="model"),
     ),
-    "error_consistency": FigureEntry(
+    "error_consistency": table_figure(
+        "error_consistency",
         section="figures",
-        draw=draw_consistency,
+        table=lambda page: page.tables["error_consistency"],
+        plot=lambda table, page: figures.consistency_lines(table, stamp=page.stamp),
+        caption="Do observers err on the same images? Error consistency over stages, one panel a "
+        "model.",
+        alt="Lines of error consistency; the values are in error_consistency.csv.",
         applies=lambda page: page.has_above("error_consistency", "kappa", -np.inf),
     ),
-    "people_and_networks": FigureEntry(
+    "people_and_networks": table_figure(
+        "people_and_networks",
         section="figures",
-        draw=draw_people_and_networks,
+        table=lambda page: figures.scatter_points(page.tables["curves"]),
+        plot=lambda points, page: figures.curve_scatter(page.tables["curves"], stamp=page.stamp),
+        caption="People against networks that the images were not made for.",
+        alt="Scatter of proportions correct; the values are in curves.csv.",
         applies=lambda page: page.has_above("human_network", "n_points", 0),
     ),
     "confusion": FigureEntry(

@@ -53,8 +53,8 @@ def betas_words(study: Study) -> str:
             "These gains are in the runs on which the choice was made, so they are too high as "
             "estimates."
         )
-    told = rows[rows["chosen_on_all_runs"].notna()]
-    for (program, words), own in told.groupby(["program", "chosen_on_all_runs"], sort=False):
+    stated = rows[rows["chosen_on_all_runs"].notna()]
+    for (program, words), own in stated.groupby(["program", "chosen_on_all_runs"], sort=False):
         if not words:
             continue
         made = "" if program == "neurometamer" else f", made elsewhere ({program}),"
@@ -84,10 +84,10 @@ def choice_texts(rows: pd.DataFrame) -> list[str]:
     parts = []
     if (rows["per"] == "condition").any():
         parts.append("one an image and session, from one model over the session's runs")
-    for column, tell in CHOICES.items():
+    for column, text_of in CHOICES.items():
         chosen = rows[rows[column].notna()]
         if len(chosen):
-            parts.append(tell(chosen))
+            parts.append(text_of(chosen))
     return parts
 
 
@@ -226,5 +226,5 @@ CHOICES: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "n_noise": _noise_text,
     "fraction_median": _shrinkage_text,
 }
-"""Column of the table of betas to the words about what it tells; they are said where it has values,
+"""Column of the table of betas to the words about it; they are said where it has values,
 in this order."""

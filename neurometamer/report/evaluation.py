@@ -32,12 +32,14 @@ from neurometamer.report.page import (
     Drawing,
     FigureEntry,
     Lead,
+    PageContent,
     Section,
     borrow_figure,
     draw_sections,
     drawing_of,
     folded_grid,
     settings_grids,
+    table_figure,
     table_grid,
     write_page,
 )
@@ -129,9 +131,7 @@ def write_report(
     images = count_text(low, "photograph") if low == high else f"{low} to {high} photographs"
     if len(validity) > 1:
         images += " each"
-    return write_page(
-        folder / "report.html",
-        "evaluation.html",
+    content = PageContent(
         record=record,
         lead=f"{counted}, {images}; judged by {judged_by}.",
         first=Lead(
@@ -147,6 +147,7 @@ def write_report(
         methods=evaluation_methods(record, tables, sets, judged),
         works=evaluation_works(record, sets),
     )
+    return write_page(folder / "report.html", "evaluation.html", content)
 
 
 def _stamps(
@@ -205,31 +206,6 @@ def _validity_section(report: Report) -> Section:
         title="Validity first",
         text=[text],
         grids=[grid],
-    )
-
-
-def _recognition_section(report: Report) -> Section | None:
-    if not report.asked("recognizability"):
-        return None
-    text = (
-        f"Share of metamers that an evaluator gives {target_text(report)}. "
-        "Networks that took part are marked and are in no mean."
-    )
-    return Section(
-        key="recognizability",
-        title="Recognizability",
-        text=[text],
-    )
-
-
-def _epsilon_section(report: Report) -> Section | None:
-    if not report.has("epsilon"):
-        return None
-    text = "Differences are paired over photographs that are in the same state in both settings."
-    return Section(
-        key="epsilon",
-        title="How far images could move",
-        text=[text],
     )
 
 
@@ -296,18 +272,6 @@ def _set_section(report: Report) -> Section | None:
     )
 
 
-def _quality_section(report: Report) -> Section | None:
-    if not report.asked("quality"):
-        return None
-    scales = report.tables["quality"].drop_duplicates("metric")[["name", "arrow", "scale"]]
-    grid = table_grid(scales, "Metrics, their direction and scale", "quality.csv")
-    return Section(
-        key="quality",
-        title="Image quality",
-        grids=[grid],
-    )
-
-
 def _divergence_section(report: Report) -> Section | None:
     if not report.asked("divergence"):
         return None
@@ -328,11 +292,47 @@ def _divergence_section(report: Report) -> Section | None:
 
 SECTIONS: dict[str, Callable[[Report], Section | None]] = {
     "validity": _validity_section,
-    "recognizability": _recognition_section,
-    "epsilon": _epsilon_section,
+    "recognizability": lambda report: (
+        Section(
+            key="recognizability",
+            title="Recognizability",
+            text=[
+                f"Share of metamers that an evaluator gives {target_text(report)}. Networks that "
+                "took part are marked and are in no mean."
+            ],
+        )
+        if report.asked("recognizability")
+        else None
+    ),
+    "epsilon": lambda report: (
+        Section(
+            key="epsilon",
+            title="How far images could move",
+            text=[
+                "Differences are paired over photographs that are in the same state in both "
+                "settings."
+            ],
+        )
+        if report.has("epsilon")
+        else None
+    ),
     "observers": _observer_section,
     "sets": _set_section,
-    "quality": _quality_section,
+    "quality": lambda report: (
+        Section(
+            key="quality",
+            title="Image quality",
+            grids=[
+                table_grid(
+                    report.tables["quality"].drop_duplicates("metric")[["name", "arrow", "scale"]],
+                    "Metrics, their direction and scale",
+                    "quality.csv",
+                )
+            ],
+        )
+        if report.asked("quality")
+        else None
+    ),
     "divergence": _divergence_section,
 }
 """The words and tables of the parts of the page, in order; None where a part was not run."""
@@ -442,28 +442,6 @@ def draw_recognizability(report: Report) -> Iterator[Drawing]:
         yield drawing_of(shown, f"recognizability_{name}", figure, caption, alt)
 
 
-def draw_epsilon(report: Report) -> Iterator[Drawing]:
-    """Draw metamers whose pixels could move only so far, against free ones.
-
-    Parameters
-    ----------
-    report : Report
-        What the page is made of.
-
-    Yields
-    ------
-    Drawing
-        With its caption and table.
-    """
-    table = report.tables["epsilon"]
-    figure = figures.epsilon_bars(table, validity=report.validity, stamp=report.stamp)
-    caption = "Metamers whose pixels could move only so far, against those that could move freely."
-    alt = "Marks with intervals; the values are in epsilon.csv."
-    # The figure draws one state, and the first ways and rule.
-    shown = rows_where(of_first(table, "ways", "rule"), {"validity": report.validity})
-    yield drawing_of(shown, "epsilon", figure, caption, alt)
-
-
 def draw_observers(report: Report) -> Iterator[Drawing]:
     """Draw generators by evaluators, and the effects of the factors, by stage and setting.
 
@@ -525,52 +503,9 @@ def draw_set_differences(report: Report) -> Iterator[Drawing]:
         yield drawing_of(own, f"set_differences_{number}", figure, caption, alt)
 
 
-def draw_quality(report: Report) -> Iterator[Drawing]:
-    """Draw the image quality of metamers beside that of their photographs.
-
-    Parameters
-    ----------
-    report : Report
-        What the page is made of.
-
-    Yields
-    ------
-    Drawing
-        With its caption and table.
-    """
-    table = report.tables["quality"]
-    figure = figures.quality_bars(table, validity=report.validity, stamp=report.stamp)
-    caption = "Metamers beside their photographs; arrows say what is better."
-    alt = "Bars, one panel a metric; the values are in quality.csv."
-    yield drawing_of(report.rows("quality"), "quality", figure, caption, alt)
-
-
 def _headline_divergence(report: Report) -> pd.DataFrame:
     rows = report.rows("divergence")
     return rows[rows["headline"].astype(bool)]
-
-
-def draw_divergence(report: Report) -> Iterator[Drawing]:
-    """Draw how far representations of metamers are from those of photographs.
-
-    Parameters
-    ----------
-    report : Report
-        What the page is made of.
-
-    Yields
-    ------
-    Drawing
-        With its caption and table.
-    """
-    rows = _headline_divergence(report)
-    if with_value(rows).empty:
-        return
-    table = report.tables["divergence"]
-    figure = figures.divergence_heatmap(table, validity=report.validity, stamp=report.stamp)
-    caption = "RR–MM divergence of each set in each evaluator."
-    alt = "Matrix of evaluators by sets and stages; the values are in divergence.csv."
-    yield drawing_of(rows, "divergence", figure, caption, alt)
 
 
 FIGURES: dict[str, FigureEntry[Report]] = {
@@ -583,9 +518,19 @@ FIGURES: dict[str, FigureEntry[Report]] = {
         section="recognizability",
         draw=draw_recognizability,
     ),
-    "epsilon": FigureEntry(
+    "epsilon": table_figure(
+        "epsilon",
         section="epsilon",
-        draw=draw_epsilon,
+        # one state is drawn, and the first ways and rule
+        table=lambda report: rows_where(
+            of_first(report.tables["epsilon"], "ways", "rule"), {"validity": report.validity}
+        ),
+        plot=lambda shown, report: figures.epsilon_bars(
+            report.tables["epsilon"], validity=report.validity, stamp=report.stamp
+        ),
+        caption="Metamers whose pixels could move only so far, against those that could move "
+        "freely.",
+        alt="Marks with intervals; the values are in epsilon.csv.",
     ),
     "observers": FigureEntry(
         section="observers",
@@ -596,13 +541,26 @@ FIGURES: dict[str, FigureEntry[Report]] = {
         draw=draw_set_differences,
         applies=lambda report: report.has("set_differences"),
     ),
-    "quality": FigureEntry(
+    "quality": table_figure(
+        "quality",
         section="quality",
-        draw=draw_quality,
+        table=lambda report: report.rows("quality"),
+        plot=lambda shown, report: figures.quality_bars(
+            report.tables["quality"], validity=report.validity, stamp=report.stamp
+        ),
+        caption="Metamers beside their photographs; arrows say what is better.",
+        alt="Bars, one panel a metric; the values are in quality.csv.",
     ),
-    "divergence": FigureEntry(
+    "divergence": table_figure(
+        "divergence",
         section="divergence",
-        draw=draw_divergence,
+        table=_headline_divergence,
+        plot=lambda shown, report: figures.divergence_heatmap(
+            report.tables["divergence"], validity=report.validity, stamp=report.stamp
+        ),
+        caption="RR–MM divergence of each set in each evaluator.",
+        alt="Matrix of evaluators by sets and stages; the values are in divergence.csv.",
+        applies=lambda report: len(with_value(_headline_divergence(report))) > 0,
     ),
 }
 """The figures of the page, in order."""

@@ -204,11 +204,28 @@ def headlines(report: Report) -> list[str]:
     else:
         these = "this image is a metamer" if n == 1 else f"these {n} images are metamers"
         sentences = [f"Whether {these} was not judged."]
-    if report.has("curves"):
-        rows = with_value(report.rows("curves"))
-        sentences.append(
-            _recognized_sentence(report, rows) if len(rows) else _single_sentence(report)
-        )
+    if not report.has("curves"):
+        return sentences
+    curves = with_value(report.rows("curves"))
+    if len(curves):
+        return [*sentences, _recognized_sentence(report, curves)]
+    # too few networks took no part for a mean: each is named
+    table = report.tables["recognizability"]
+    first = {"ways": table["ways"].iloc[0]}
+    first["rule"] = rows_where(table, first)["rule"].iloc[0]
+    rows = rows_where(table, {**first, "validity": report.validity})
+    rows = rows[(rows["evaluator"] != MEAN_OF_EVALUATORS) & ~are_true(rows["took_part"])]
+    rows = with_value(rows)
+    if rows.empty:
+        return [*sentences, "No network judged them that took no part in making them."]
+    parts = []
+    for name, own in rows.groupby("evaluator", sort=False):
+        ends = [format_number(own["value"].min()), format_number(own["value"].max())]
+        parts.append(f"{name} {' to '.join(dict.fromkeys(ends))}")
+    sentences.append(
+        "Share recognized by networks that took no part, too few for a mean: "
+        f"{'; '.join(parts[:3])}."
+    )
     return sentences
 
 
@@ -230,9 +247,25 @@ def _recognized_sentence(report: Report, rows: pd.DataFrame) -> str:
     tested = with_value(rows[counts >= FEWEST], "low")
     if tested.empty:
         return f"{sentence}. With so few photographs nothing more is claimed."
+    answered = report.tables["recognition"]
+    is_counted = (states_of(answered["valid"]) == report.validity) & answered["wanted"].notna()
+    answered = answered[is_counted & ~are_true(answered["took_part"])]
+    keys = ("set", "stage", "setting", "ways", "rule")
     above = 0
     for row in tested.to_dict("records"):
-        above += row["low"] > max(chance, _shuffled(report, row))
+        own = rows_where(answered, {name: row[name] for name in keys})
+        # Answers are shuffled, too: a network that says the same to every image recognizes all of
+        # them, and would do so in any order.
+        shuffled = []
+        for _, answers in own.groupby("evaluator"):
+            wanted = answers["wanted"].astype(str).to_numpy()
+            said = answers["said"].astype(str).to_numpy()
+            same = wanted[:, None] == said
+            n = len(same)
+            of_others = same.sum() - np.trace(same)
+            shuffled.append(of_others / (n * (n - 1)) if n > 1 else 1.0)
+        by_shuffling = float(np.mean(shuffled)) if shuffled else 1.0
+        above += row["low"] > max(chance, by_shuffling)
     than = (
         "clearly more than guessing, or than the same answers shuffled, by the interval over "
         "photographs"
@@ -243,60 +276,6 @@ def _recognized_sentence(report: Report, rows: pd.DataFrame) -> str:
     left = f"; in {few} of them the photographs are too few to say" if few else ""
     return (
         f"{sentence}. In {above or 'none'} of {len(rows)} groups of metamers that is {than}{left}."
-    )
-
-
-def _shuffled(report: Report, row: Mapping[Any, Any]) -> float:
-    """Say how often answers would count if each stood beside another photograph's.
-
-    A network that says the same to every image recognizes all of them, and would do so in any
-    order.
-    """
-    keys = ("set", "stage", "setting", "ways", "rule")
-    rows = rows_where(report.tables["recognition"], {name: row[name] for name in keys})
-    rows = rows[states_of(rows["valid"]) == report.validity]
-    rows = rows[~are_true(rows["took_part"])]
-    rows = rows[rows["wanted"].notna()]
-    shares = []
-    for _, answers in rows.groupby("evaluator"):
-        wanted = answers["wanted"].astype(str).to_numpy()
-        said = answers["said"].astype(str).to_numpy()
-        same = wanted[:, None] == said
-        n = len(same)
-        share = 1.0
-        if n > 1:
-            of_others = same.sum() - np.trace(same)
-            share = of_others / (n * (n - 1))
-        shares.append(share)
-    return float(np.mean(shares)) if shares else 1.0
-
-
-def _single_sentence(report: Report) -> str:
-    """Say what each network that took no part recognizes.
-
-    This is for sets with too few such networks for a mean.
-    """
-    table = report.tables["recognizability"]
-    first = {"ways": table["ways"].iloc[0]}
-    first["rule"] = rows_where(table, first)["rule"].iloc[0]
-    rows = rows_where(
-        table,
-        {
-            **first,
-            "validity": report.validity,
-        },
-    )
-    rows = rows[(rows["evaluator"] != MEAN_OF_EVALUATORS) & ~are_true(rows["took_part"])]
-    rows = with_value(rows)
-    if rows.empty:
-        return "No network judged them that took no part in making them."
-    parts = []
-    for name, own in rows.groupby("evaluator", sort=False):
-        ends = [format_number(own["value"].min()), format_number(own["value"].max())]
-        parts.append(f"{name} {' to '.join(dict.fromkeys(ends))}")
-    return (
-        "Share recognized by networks that took no part, too few for a mean: "
-        f"{'; '.join(parts[:3])}."
     )
 
 
@@ -351,9 +330,9 @@ def lead_examples(report: Report) -> list[Example]:
 
 
 def seen_by_others(report: Report, metamers: MetamerSet) -> dict[str, tuple[int, int]]:
-    """Count the evaluators without part that recognize each metamer.
+    """Count the evaluators that took no part and recognize each metamer.
 
-    The choice is among all classes where evaluators were asked so.
+    Answers are those by the first rule of the table.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ def correction_text(rows: pd.DataFrame) -> str:
 
 
 def interval_notes(study: Study) -> list[str]:
-    """Say of each kind of interval in image_types.csv what it speaks of.
+    """Say of each kind of interval in image_types.csv what it covers.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def headline(study: Study, rows: pd.DataFrame, places: str, system: str = "") ->
 
 
 _DEFINITION = (
-    "Nearness is likeness of geometry: the RDM of the images that fool the network (adversarial "
+    "Nearness is similarity of geometry: the RDM of the images that fool the network (adversarial "
     "interference, AI) "
     "resembles that of the photographs (RE) more than the RDM of adversarial noise (AN) does. "
 )
@@ -349,7 +349,7 @@ def _similar_answer(study: Study, system: str) -> Answer | None:
     return Answer(
         title=title,
         number=number,
-        text="Nearness is likeness of geometry: similarity of the RDM of these images with that "
+        text="Nearness is similarity of geometry: that of the RDM of these images with that "
         f"of the photographs ({pair}). Chance is what permuted labels reach; p one-sided, "
         f"{correction_text(rows)}.{trends}",
         grid=text_grid(columns, cells, "Similarity", "tables/image_types.csv"),
@@ -424,7 +424,7 @@ def brain_answer(study: Study) -> Answer | None:
 
 
 def metamer_answer(study: Study) -> Answer | None:
-    """Count the metamers in which a network that had no part sees what it sees in the photograph.
+    """Count the metamers in which a network that took no part sees what it sees in the photograph.
 
     Parameters
     ----------

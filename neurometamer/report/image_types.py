@@ -206,6 +206,14 @@ def write_image_type_figures(
             inputs[Path(file).name] = digest_file(file)
     record = provenance(asdict(options) | dict(settings), inputs=inputs)
     write_json(folder / "image_types.json", record)
+    meanings = {
+        options.perception: "images that look alike to people",
+        options.decision: "images that the network calls the same",
+    }
+    pairs = [f"{'–'.join(pair)}: {meanings[pair]}." for pair in reversed(options.pairs)]
+    people = subjects_of(table)
+    made_of = [count_text(len(people), "subject")] if people else []
+    made_of += [f"from {source}" for source in dict.fromkeys(table["source"])]
     n_resamples = record.get("settings", {}).get("n_resamples", 0)
     study = stamped_study(folder, {"image_types": table}, (), n_resamples)
     ceiling = ["ceiling"] if "ceiling_low" in table.columns else []
@@ -213,7 +221,7 @@ def write_image_type_figures(
         folder,
         command="neurometamer image-types",
         question="Which kinds of images are represented alike?",
-        lead=_image_type_words(table, options),
+        lead=f"{' '.join(pairs)} {_sizes(table)} photographs; {'; '.join(made_of)}.",
         first=first,
         methods=[_compared_rdms(table), *study_methods(study)[:1]],
         sections=sections,
@@ -327,16 +335,3 @@ def _sizes(table: pd.DataFrame) -> str:
     if low == high:
         return str(low)
     return f"{low} to {high}"
-
-
-def _image_type_words(table: pd.DataFrame, options: ImageTypeOptions) -> str:
-    """Say which pairs were compared, over how many photographs, and from which files."""
-    meanings = {
-        options.perception: "images that look alike to people",
-        options.decision: "images that the network calls the same",
-    }
-    words = [f"{'–'.join(pair)}: {meanings[pair]}." for pair in reversed(options.pairs)]
-    people = subjects_of(table)
-    made_of = [count_text(len(people), "subject")] if people else []
-    made_of += [f"from {source}" for source in dict.fromkeys(table["source"])]
-    return f"{' '.join(words)} {_sizes(table)} photographs; {'; '.join(made_of)}."

@@ -112,11 +112,23 @@ def layer_answer(study: Study) -> Answer | None:
             families = "; ".join(texts_of(tests, "family"))
             text += f" and corrected (Benjamini–Hochberg over {families})"
         text += ". "
+    weighted = over_subjects(
+        study.rows("weighted_difference", contrast="weighted minus best layer")
+    )
+    weighted = weighted[np.isfinite(weighted["q"].astype(float))]
+    if weighted.empty:
+        text += "Differences between layers are not tested."
+    else:
+        changes = weighted["difference"][weighted["q"] < ALPHA]
+        text += (
+            f"Weighted layers are above the best one in {int((changes > 0).sum())}, below in "
+            f"{int((changes < 0).sum())} of {count_text(len(weighted), 'ROI')} (p corrected alike)."
+        )
     columns = ("ROI", "cross-validated", "similarity (interval)", "p, corr.", "naive")
     return Answer(
         title=f"Which layer is most like which area{_of_simulated(study)}?",
         number=number,
-        text=text + _weighted_text(study),
+        text=text,
         grid=text_grid(columns, cells, "Best layer of each ROI", "tables/best_layer.csv"),
     )
 
@@ -159,19 +171,6 @@ def value_and_interval(row: Mapping[Any, Any], value: str) -> str:
 
 def _of_simulated(study: Study) -> str:
     return " of the simulated cortex" if study.simulated else ""
-
-
-def _weighted_text(study: Study) -> str:
-    rows = over_subjects(study.rows("weighted_difference", contrast="weighted minus best layer"))
-    rows = rows[np.isfinite(rows["q"].astype(float))]
-    if rows.empty:
-        return "Differences between layers are not tested."
-    clear = rows[rows["q"] < ALPHA]
-    better, worse = int((clear["difference"] > 0).sum()), int((clear["difference"] < 0).sum())
-    return (
-        f"Weighted layers are above the best one in {better}, below in {worse} of "
-        f"{count_text(len(rows), 'ROI')} (p corrected alike)."
-    )
 
 
 def _naive_answer(study: Study) -> Answer | None:

@@ -76,7 +76,7 @@ def study_methods(study: Study) -> list[str]:
     -------
     list of str
         Stimuli, network, fMRI, representational similarity, layers, encoding and software; parts
-        that the study lacks are left out. How a number was computed is told in the words of its
+        that the study lacks are left out. How a number was computed is said in the words of its
         table.
     """
     texts = [write(study) for write in PARAGRAPHS]
@@ -344,11 +344,36 @@ def _range(values: pd.Series) -> str:
     return f"{low}–{high}"
 
 
+MEASURES_OF_NOISE = {"crossnobis", "Mahalanobis"}
+"""Words in labels of measures that whiten the noise of voxels."""
+
+
 def _rdms(study: Study) -> str:
     if not study.rdms:
         return ""
-    measures = dict.fromkeys(str(rdms.dissimilarity_measure) for rdms in study.rdms.values())
-    return f"Representational dissimilarity matrices were computed by {' and '.join(measures)}."
+    measures = {}
+    for system, rdms in study.rdms.items():
+        measures[system] = str(rdms.dissimilarity_measure)
+    names = list(dict.fromkeys(measures.values()))
+    how = " and ".join(names)
+    if len(names) > 1:
+        how = ", ".join(f"{measure} ({system})" for system, measure in measures.items())
+    text = f"Representational dissimilarity matrices were computed by {how}."
+    if "brain" not in study.rdms:
+        return text
+    rsa = study.settings("rsa")
+    noise = rsa.get("noise")
+    if MEASURES_OF_NOISE & set(measures["brain"].split()):
+        scatter = "presentations around the mean of their image"
+        if rsa.get("residuals"):
+            scatter = "residuals of the general linear model"
+        how = f"The noise covariance of voxels was estimated from {scatter} ({noise})"
+        if noise == "none":
+            how = "Voxels were taken as equally noisy"
+        text += f" {how}."
+    if rsa.get("pooled"):
+        text += " Voxels of all subjects were put side by side in one matrix a region."
+    return text
 
 
 def _image_types(study: Study) -> str:
@@ -520,7 +545,21 @@ def evaluation_methods(
     if named:
         texts.append(f"Evaluators were {', '.join(named)}, each with its own preprocessing.")
     if "recognizability" in parts:
-        texts.append(_recognized(settings))
+        ways = []
+        for n_ways in settings["ways"]:
+            ways.append(f"{n_ways:,} {'classes' if n_ways == 1000 else 'categories'}")
+        rules = f" (by {', '.join(settings['rules'])})" if 16 in settings["ways"] else ""
+        interval = "No intervals were computed."
+        if settings["n_resamples"]:
+            interval = (
+                f"Intervals ({100 * settings['confidence']:g} %) are percentile bootstraps over "
+                f"photographs ({settings['n_resamples']} resamples)."
+            )
+        texts.append(
+            "A metamer counted as recognized where an evaluator gave it "
+            f"{TARGETS[settings['target']]}, of {' and of '.join(ways)}{rules}. Evaluators that "
+            f"took part in making the images entered no mean. {interval}"
+        )
     if "quality" in parts:
         quality = tables["quality"]
         names = texts_of(quality[quality["value"].notna()], "name")
@@ -584,23 +623,5 @@ def _metamer_sets(validity: pd.DataFrame, sets: Sequence[MetamerSet], judged: bo
         f"{text} A metamer was valid when, in its 8-bit file, every network of its set gave it the "
         "photograph's one of 16 classes and responded to it more alike than to any pair of "
         "different photographs of the null distribution (Spearman, Pearson, signal-to-noise "
-        f"ratio); {valid} of {n} were. Numbers are of these; failed ones are told apart."
-    )
-
-
-def _recognized(settings: Mapping[str, Any]) -> str:
-    ways = []
-    for n_ways in settings["ways"]:
-        ways.append(f"{n_ways:,} {'classes' if n_ways == 1000 else 'categories'}")
-    rules = f" (by {', '.join(settings['rules'])})" if 16 in settings["ways"] else ""
-    interval = "No intervals were computed."
-    if settings["n_resamples"]:
-        interval = (
-            f"Intervals ({100 * settings['confidence']:g} %) are percentile bootstraps over "
-            f"photographs ({settings['n_resamples']} resamples)."
-        )
-    return (
-        "A metamer counted as recognized where an evaluator gave it "
-        f"{TARGETS[settings['target']]}, of {' and of '.join(ways)}{rules}. Evaluators that took "
-        f"part in making the images entered no mean. {interval}"
+        f"ratio); {valid} of {n} were. Numbers are of these; failed ones are reported apart."
     )

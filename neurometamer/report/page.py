@@ -195,12 +195,52 @@ class FigureEntry(Generic[Data]):
         Gets what the page is made of; gives the figure with its caption and table, or several,
         such as one a subject.
     applies : callable
-        Gets the same; tells whether there is something to draw.
+        Gets the same; says whether there is something to draw.
     """
 
     section: str
     draw: Callable[[Data], Iterable[Drawing]]
     applies: Callable[[Data], bool] = lambda data: True
+
+
+def table_figure(
+    name: str,
+    *,
+    section: str,
+    table: Callable[[Data], pd.DataFrame],
+    plot: Callable[[pd.DataFrame, Data], Figure],
+    caption: str,
+    alt: str,
+    applies: Callable[[Data], bool] = lambda data: True,
+) -> FigureEntry[Data]:
+    """Make the entry of a figure that shows one table in words that are always the same.
+
+    Parameters
+    ----------
+    name : str
+        Name of the figure's files.
+    section : str
+        Key of the section that shows it.
+    table : callable
+        Gets what the page is made of; gives exactly what is drawn.
+    plot : callable
+        Gets that table and what the page is made of; gives the figure.
+    caption, alt : str
+        See `Drawing`.
+    applies : callable
+        See `FigureEntry`.
+
+    Returns
+    -------
+    FigureEntry
+        For a table of figures.
+    """
+
+    def _draw(data: Data) -> Iterator[Drawing]:
+        shown = table(data)
+        yield drawing_of(shown, name, plot(shown, data), caption, alt)
+
+    return FigureEntry(section=section, draw=_draw, applies=applies)
 
 
 def draw_figures(
@@ -432,30 +472,12 @@ def borrow_figure(
 # --------------------------------------------------------------------------------------------- page
 
 
-def write_page(
-    path: Path,
-    template: str,
-    *,
-    record: Mapping[str, Any],
-    lead: str,
-    first: Lead,
-    sections: Sequence[Section],
-    tables: Sequence[Grid],
-    settings: Sequence[Grid],
-    methods: Sequence[str],
-    works: Mapping[str, str],
-    stamps: Sequence[tuple[str, str]] = (),
-    answers: Sequence[Answer] = (),
-    **own: Any,
-) -> Path:
-    """Write a page, and beside it what a manuscript needs: its methods and the works to cite.
+@dataclass(frozen=True, kw_only=True)
+class PageContent:
+    """What every page holds.
 
     Parameters
     ----------
-    path : Path
-        Path of the page. Its folder also gets ``methods.txt`` and ``references.bib``.
-    template : str
-        File of ``neurometamer/templates`` that extends ``page.html``.
     record : mapping
         Provenance: versions and notes.
     lead : str
@@ -471,9 +493,34 @@ def write_page(
     works : mapping of str to str
         Key of `neurometamer.report.references.WORKS` to what the page uses of the work.
     stamps : sequence of (str, str)
-        What must not be forgotten, and what it means.
+        What every reader must know, and what it means.
     answers : sequence of Answer
         Cards of the first screen.
+    """
+
+    record: Mapping[str, Any]
+    lead: str
+    first: Lead
+    sections: Sequence[Section]
+    tables: Sequence[Grid]
+    settings: Sequence[Grid]
+    methods: Sequence[str]
+    works: Mapping[str, str]
+    stamps: Sequence[tuple[str, str]] = ()
+    answers: Sequence[Answer] = ()
+
+
+def write_page(path: Path, template: str, page: PageContent, **own: Any) -> Path:
+    """Write a page, and beside it what a manuscript needs: its methods and the works to cite.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the page. Its folder also gets ``methods.txt`` and ``references.bib``.
+    template : str
+        File of ``neurometamer/templates`` that extends ``page.html``.
+    page : PageContent
+        What every page holds.
     **own : object
         What only this template needs; a missing part is an error.
 
@@ -484,11 +531,11 @@ def write_page(
     """
     import jinja2
 
-    versions = record.get("versions")
+    versions = page.record.get("versions")
     version = str(versions.get("neurometamer", "")) if isinstance(versions, Mapping) else ""
-    notes = record.get("notes") or []
-    entries = bibtex(works, version)
-    write_text(path.with_name("methods.txt"), "\n\n".join(methods) + "\n")
+    notes = page.record.get("notes") or []
+    entries = bibtex(page.works, version)
+    write_text(path.with_name("methods.txt"), "\n\n".join(page.methods) + "\n")
     write_text(path.with_name("references.bib"), entries)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("neurometamer"),
@@ -497,22 +544,22 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(template).render(
+    text = environment.get_template(template).render(
         version=version,
-        lead=lead,
-        stamps=stamps,
-        first=first,
-        answers=answers,
-        sections=sections,
-        tables=tables,
+        lead=page.lead,
+        stamps=page.stamps,
+        first=page.first,
+        answers=page.answers,
+        sections=page.sections,
+        tables=page.tables,
         notes=[notes] if isinstance(notes, str) else [str(note) for note in notes],
-        settings=settings,
-        methods=list(methods),
-        references=citations(works),
+        settings=page.settings,
+        methods=list(page.methods),
+        references=citations(page.works),
         bibtex=entries,
         **own,
     )
-    return write_text(path, page)
+    return write_text(path, text)
 
 
 # ------------------------------------------------------------------------------- numbers and tables
@@ -676,7 +723,7 @@ def text_grid(
     source : str
         The file with these numbers, relative to the page.
     name : str
-        By which the page can tell it from others.
+        Name by which the page finds it.
 
     Returns
     -------
@@ -701,7 +748,7 @@ def table_grid(
     Parameters
     ----------
     table : pandas.DataFrame
-        The whole of it.
+        All its rows.
     caption : str
         What it holds.
     source : str
@@ -709,7 +756,7 @@ def table_grid(
     limit : int
         Rows on the page; the file has them all.
     name : str
-        By which the page can tell it from others.
+        Name by which the page finds it.
 
     Returns
     -------
@@ -740,7 +787,7 @@ def folded_grid(
     Parameters
     ----------
     table : pandas.DataFrame
-        The whole of it.
+        All its rows.
     caption, source : str
         See `table_grid`.
     limit : int

@@ -150,7 +150,15 @@ class Study:
     changed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        prepared = {name: _prepared(table) for name, table in self.tables.items()}
+        prepared = {}
+        for name, table in self.tables.items():
+            prepared[name] = names_as_text(table, *NAMES)
+            if "subject" in table.columns:
+                over = prepared[name]["subject"].isin(OVER_SUBJECTS)
+                single = prepared[name][~over]
+                subjects = set(single["subject"]) - {""}
+                if len(subjects) == 1:  # the mean over subjects is that subject's
+                    prepared[name] = single.reset_index(drop=True)
         object.__setattr__(self, "tables", prepared)
 
     @property
@@ -489,19 +497,6 @@ NAMES = ("subject", "representation", "roi", "layer", "naive_layer", "what", "ev
 
 OVER_SUBJECTS = ("mean", "combined")
 """What the rows over subjects are called in the column ``subject``."""
-
-
-def _prepared(table: pd.DataFrame) -> pd.DataFrame:
-    """Make names text, and drop the mean over subjects where there is one subject."""
-    table = names_as_text(table, *NAMES)
-    if "subject" not in table.columns:
-        return table
-    over = table["subject"].isin(OVER_SUBJECTS)
-    single = table[~over]
-    subjects = set(single["subject"]) - {""}
-    if len(subjects) != 1:
-        return table
-    return single.reset_index(drop=True)
 
 
 def _read_rdms(folder: Path) -> Iterator[tuple[str, RDMs]]:

@@ -25,13 +25,14 @@ from neurometamer.report.page import (
     Drawing,
     FigureEntry,
     Lead,
+    PageContent,
     Picture,
     Section,
     borrow_figure,
     draw_sections,
-    drawing_of,
     folded_grid,
     settings_grids,
+    table_figure,
     text_grid,
     write_page,
 )
@@ -84,7 +85,7 @@ REFERENCES: Mapping[str, tuple[str, str]] = {
 
 
 def find_stamps(*records: Any) -> list[str]:
-    """Say what must not be forgotten about data, from what is recorded of them.
+    """Find what every reader of the data must know, in what is recorded of them.
 
     Parameters
     ----------
@@ -147,7 +148,7 @@ def study_record(path: str | Path) -> Any:
 
 
 def rdm_stamps(rdms: RDMs, path: str | Path) -> list[str]:
-    """Say what must not be forgotten about the RDMs of a file.
+    """Find what every reader of the RDMs of a file must know.
 
     Parameters
     ----------
@@ -263,21 +264,24 @@ def write_rsa_page(
         caption = "Methods as the tables name them"
         named.append(text_grid(("what", "how"), list(rows), caption, name="methods"))
     cited = dict(REFERENCES[method] for method in dict.fromkeys(references))
-    return write_page(
-        folder / PAGE,
-        "rsa.html",
+    content = PageContent(
         record=record,
-        command=command,
-        question=question,
         lead=lead,
         first=first,
         stamps=banner,
         sections=sections,
         tables=grids,
-        method_grids=named,
         settings=settings_grids(record, PARTS),
         methods=[*filter(None, [*methods, software_text(record)])],
         works=cited | dict(works or {}),
+    )
+    return write_page(
+        folder / PAGE,
+        "rsa.html",
+        content,
+        command=command,
+        question=question,
+        method_grids=named,
     )
 
 
@@ -298,7 +302,7 @@ def _methods_of(table: pd.DataFrame, column: str) -> list[str]:
 def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
     """Remove figures that an earlier page recorded and this one does not draw; record these.
 
-    So no old figure is taken for a new one. A damaged record removes nothing.
+    Otherwise an old figure could be taken for a new one. A damaged record removes nothing.
     """
     files: dict[str, None] = {}
     for picture in drawn:
@@ -429,55 +433,6 @@ class LayerPage:
     stamp: str
 
 
-def draw_layer_matrices(page: LayerPage) -> Iterator[Drawing]:
-    """Draw the similarity of each layer and each region.
-
-    Parameters
-    ----------
-    page : LayerPage
-        What the page is made of.
-
-    Yields
-    ------
-    Drawing
-        With its caption and table.
-    """
-    table = page.tables["layer_roi"]
-    yield drawing_of(
-        table,
-        "layer_roi_panels",
-        figures.layer_roi_panels(table, stamp=page.stamp),
-        caption="Similarity of the RDMs of each layer and region, for the mean over subjects and "
-        "each subject.",
-        alt="Matrices of layers by regions.",
-    )
-
-
-def draw_best_layers(page: LayerPage) -> Iterator[Drawing]:
-    """Draw the best layer of each region, naive and cross-validated.
-
-    Parameters
-    ----------
-    page : LayerPage
-        What the page is made of.
-
-    Yields
-    ------
-    Drawing
-        With its caption and table.
-    """
-    table = page.tables["best_layer"]
-    yield drawing_of(
-        table,
-        "best_layer_marks",
-        figures.best_layer_marks(table, stamp=page.stamp),
-        caption="The best layer of each region: chosen and scored on the same data (naive), and "
-        "cross-validated. Noise alone makes the best layer differ between regions: no order is "
-        "read from it.",
-        alt="Two marks a region.",
-    )
-
-
 def draw_models(page: LayerPage) -> Iterator[Drawing]:
     """Draw weighted layers beside the best layer and the average of all.
 
@@ -505,37 +460,37 @@ def draw_models(page: LayerPage) -> Iterator[Drawing]:
     )
 
 
-def draw_hierarchy(page: LayerPage) -> Iterator[Drawing]:
-    """Draw which layers early and late regions prefer.
-
-    Parameters
-    ----------
-    page : LayerPage
-        What the page is made of.
-
-    Yields
-    ------
-    Drawing
-        With its caption and table.
-    """
-    table = page.tables["hierarchy"]
-    yield drawing_of(
-        table,
+LAYER_FIGURES: dict[str, FigureEntry[LayerPage]] = {
+    "layer_roi": table_figure(
+        "layer_roi_panels",
+        section="layers",
+        table=lambda page: page.tables["layer_roi"],
+        plot=lambda table, page: figures.layer_roi_panels(table, stamp=page.stamp),
+        caption="Similarity of the RDMs of each layer and region, for the mean over subjects and "
+        "each subject.",
+        alt="Matrices of layers by regions.",
+    ),
+    "best_layer": table_figure(
+        "best_layer_marks",
+        section="best",
+        table=lambda page: page.tables["best_layer"],
+        plot=lambda table, page: figures.best_layer_marks(table, stamp=page.stamp),
+        caption="The best layer of each region: chosen and scored on the same data (naive), and "
+        "cross-validated. Noise alone makes the best layer differ between regions: no order is "
+        "read from it.",
+        alt="Two marks a region.",
+    ),
+    "weighted": FigureEntry(section="models", draw=draw_models),
+    "hierarchy": table_figure(
         "hierarchy_lines",
-        figures.hierarchy_lines(table, layers=page.layers, stamp=page.stamp),
+        section="hierarchy",
+        table=lambda page: page.tables["hierarchy"],
+        plot=lambda table, page: figures.hierarchy_lines(
+            table, layers=page.layers, stamp=page.stamp
+        ),
         caption="Do later regions prefer later layers? One line a subject; the slope is tested "
         "over subjects.",
         alt="Lines over regions.",
-    )
-
-
-LAYER_FIGURES: dict[str, FigureEntry[LayerPage]] = {
-    "layer_roi": FigureEntry(section="layers", draw=draw_layer_matrices),
-    "best_layer": FigureEntry(section="best", draw=draw_best_layers),
-    "weighted": FigureEntry(section="models", draw=draw_models),
-    "hierarchy": FigureEntry(
-        section="hierarchy",
-        draw=draw_hierarchy,
         applies=lambda page: "hierarchy" in page.tables,
     ),
 }

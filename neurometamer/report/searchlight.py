@@ -34,7 +34,7 @@ HEMISPHERES = {
     "left": r"(^lh[._-])|(hemi-L(?![a-z]))|([._]L[._])",
     "right": r"(^rh[._-])|(hemi-R(?![a-z]))|([._]R[._])",
 }
-"""Hemisphere to how file names tell it."""
+"""Hemisphere to how file names write it."""
 
 
 def find_hemisphere(mesh: str | Path, hemisphere: str | None = None) -> str:
@@ -43,7 +43,7 @@ def find_hemisphere(mesh: str | Path, hemisphere: str | None = None) -> str:
     Parameters
     ----------
     mesh : path-like
-        Its name may tell: ``lh.white``, ``sub-01_hemi-L_white.surf.gii``,
+        Its name may say it: ``lh.white``, ``sub-01_hemi-L_white.surf.gii``,
         ``fs_LR.L.midthickness.surf.gii``.
     hemisphere : {"left", "right"}, optional
         Needed where it does not.
@@ -56,7 +56,7 @@ def find_hemisphere(mesh: str | Path, hemisphere: str | None = None) -> str:
     Raises
     ------
     InputError
-        When nothing tells, or name and `hemisphere` disagree.
+        When nothing says it, or name and `hemisphere` disagree.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def find_hemisphere(mesh: str | Path, hemisphere: str | None = None) -> str:
     if hemisphere is None:
         if len(sides) != 1:
             raise InputError(
-                f"the name {name} does not tell the hemisphere; write --hemisphere left or right."
+                f"the name {name} does not name the hemisphere; write --hemisphere left or right."
             )
         return sides[0]
     if sides and hemisphere not in sides:

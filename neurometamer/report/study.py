@@ -24,6 +24,7 @@ from neurometamer.report.methods import selection_words, study_methods, study_wo
 from neurometamer.report.page import (
     Grid,
     Lead,
+    PageContent,
     Section,
     borrow_figure,
     draw_figures,
@@ -173,7 +174,7 @@ def _metamer_text(study: Study) -> list[str]:
         "A metamer starts as noise and is changed until each network it is made for responds to it "
         f"as to the photograph at one stage. Stage: {chosen.get('stage', '–')}; preset: {preset}; "
         f"mode: {chosen.get('mode', '–')}; steps: {', '.join(map(str, steps)) or '–'}. The null: "
-        "the likeness of responses to different photographs of this study.",
+        "how similar the responses to different photographs of this study are.",
     ]
     if "image_prior" in rows:
         priors = rows["image_prior"].astype(str)
@@ -258,8 +259,10 @@ def _regions_section(study: Study) -> Section | None:
         shown = ceilings[known].rename(columns=CEILING_COLUMNS)
         grids.append(table_grid(shown, caption, "tables/ceilings.csv", limit=60))
         text.append(
-            "No model predicts mean responses better than the noise ceiling (NC, % of variance; r, "
-            "the same as a correlation); it is lower where an image type drives the voxels less."
+            "No model predicts mean responses better than the noise ceiling (NC, % of variance, "
+            "mean over voxels; r, its root; mean r, the mean of voxels' ceilings as correlations, "
+            "too high where many have no signal); it is lower where an image type drives the "
+            "voxels less, and around 0, also below, where none does."
         )
     betas = study.rows("betas")
     if not betas.empty:
@@ -285,6 +288,7 @@ CEILING_COLUMNS = {
     "ncsnr_median": "ncsnr, median",
     "nc": "NC, %",
     "r": "r",
+    "mean_r": "mean r",
     "split_half": "split-half, median",
     "pattern": "patterns",
 }
@@ -554,24 +558,36 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
             question = f"Do {name} and {study.cortex} treat the same images as the same?"
         else:
             question = f"How alike are {name} and {study.cortex}?"
-        return write_page(
-            study.folder / "report.html",
-            "report.html",
+        content = PageContent(
             record=study.provenance,
-            heading=question,
-            kinds=", ".join(KIND_NAMES[kind] for kind in study.kinds),
             lead=_lead_text(study),
             stamps=_banner(study),
             first=Lead(headlines=headlines, charts=charts, examples=lead_examples(study)),
             answers=found_answers,
-            bounds=_bounds_text(study),
             sections=sections,
             tables=_all_tables(study),
             settings=_settings(study),
-            recipe=study.recipe,
-            honesty=_honesty(study),
             methods=study_methods(study),
             works=study_works(study),
+        )
+        bounds = [
+            "No sentence above goes without its test, or says that it is a count.",
+            *interval_notes(study),
+        ]
+        if len(study.rows("image_types", quantity="difference")):
+            bounds.append(
+                "In Zhang et al. (2021), with measured cortex, RE–AI exceeded RE–AN in all 15 "
+                "subject × ROI tests, and AlexNet showed the reverse only at its output."
+            )
+        return write_page(
+            study.folder / "report.html",
+            "report.html",
+            content,
+            heading=question,
+            kinds=", ".join(KIND_NAMES[kind] for kind in study.kinds),
+            bounds=" ".join(bounds),
+            recipe=study.recipe,
+            honesty=_honesty(study),
         )
 
 
@@ -595,20 +611,6 @@ def _lead_text(study: Study) -> str:
     return " ".join(parts)
 
 
-def _bounds_text(study: Study) -> str:
-    """Say what the answers rest on, and what the paper found where the study asks its question."""
-    parts = [
-        "No sentence above goes without its test, or says that it is a count.",
-        *interval_notes(study),
-    ]
-    if len(study.rows("image_types", quantity="difference")):
-        parts.append(
-            "In Zhang et al. (2021), with measured cortex, RE–AI exceeded RE–AN in all 15 subject "
-            "× ROI tests, and AlexNet showed the reverse only at its output."
-        )
-    return " ".join(parts)
-
-
 def changed_note(study: Study) -> str:
     """Say which files are not as the study wrote them, and what to do.
 
@@ -620,7 +622,7 @@ def changed_note(study: Study) -> str:
     Returns
     -------
     str
-        Empty where all are as they were, or where no step records tell.
+        Empty where all are as they were, or where no step records are kept.
     """
     words = {
         "changed": ("is not as its step wrote it", "are not as their steps wrote them"),

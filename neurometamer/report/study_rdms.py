@@ -120,7 +120,7 @@ def photograph_order(names: Iterable[str], categories: Mapping[str, str]) -> lis
     """
     listed = list(names)
     members = [categories.get(name, ONE_CATEGORY) for name in listed]
-    return [listed[i] for i in figures.stimulus_order(listed, members)]
+    return [listed[row] for row in figures.stimulus_order(listed, members)]
 
 
 def photograph_categories(table: pd.DataFrame | None) -> dict[str, str]:
@@ -321,10 +321,10 @@ def split_by_kind(
         for index, (name, own_kind) in enumerate(zip(names, kinds)):
             if own_kind == kind:
                 index_of[name] = index
-        have = [k for k, name in enumerate(order) if name in index_of]
-        pick = [index_of[order[k]] for k in have]
+        ranks = [rank for rank, name in enumerate(order) if name in index_of]
+        indices = [index_of[order[rank]] for rank in ranks]
         for place, matrix in enumerate(matrices):
-            stack[row, place][np.ix_(have, have)] = matrix[np.ix_(pick, pick)]
+            stack[row, place][np.ix_(ranks, ranks)] = matrix[np.ix_(indices, indices)]
     return stack, rows
 
 

@@ -268,23 +268,6 @@ def _check_finite(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
 # ------------------------------------------------------------------------------------------ readers
 
 
-def _words(value: Any) -> list[str] | None:
-    """Read a list of words where a variable is one: text, or whole numbers in one row."""
-    array = np.asarray(value)
-    kind = array.dtype.kind
-    if kind in "US":
-        words = np.atleast_1d(array).ravel()
-        if kind == "S":
-            words = np.char.decode(words, "utf-8")
-        return [str(word).strip() for word in words]
-    is_object = kind == "O" and array.size > 0
-    if is_object and all(isinstance(cell, str) for cell in array.flat):
-        return [cell.strip() for cell in array.flat]
-    if kind in "iu" and array.ndim == 1:
-        return [str(word) for word in array]
-    return None
-
-
 def _sort(variables: Mapping[str, Any]) -> FileContent:
     content = FileContent()
     for name, value in variables.items():
@@ -292,10 +275,16 @@ def _sort(variables: Mapping[str, Any]) -> FileContent:
         kind = array.dtype.kind
         if kind in "fiu":
             content.arrays[name] = array
-        is_text = kind not in "iu" or name.lower() in ID_NAMES
-        words = _words(value)
-        if words is not None and is_text:
-            content.texts[name] = words
+        is_object = kind == "O" and array.size > 0
+        if kind in "US":
+            words = np.atleast_1d(array).ravel()
+            if kind == "S":
+                words = np.char.decode(words, "utf-8")
+            content.texts[name] = [str(word).strip() for word in words]
+        elif is_object and all(isinstance(cell, str) for cell in array.flat):
+            content.texts[name] = [cell.strip() for cell in array.flat]
+        elif kind in "iu" and array.ndim == 1 and name.lower() in ID_NAMES:
+            content.texts[name] = [str(number) for number in array]
     return content
 
 

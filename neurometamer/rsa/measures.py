@@ -16,7 +16,7 @@ lengths of the rows, known in float64, check the float32 sums: where these are o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -221,6 +221,13 @@ class RowRange:
 # ------------------------------------------------------------------------------ sums over all units
 
 
+def _parts_of_units(values: Any) -> Iterator[np.ndarray]:
+    """Cut responses into parts of `CHUNK` units, (n, …) float64 each."""
+    for start in range(0, values.shape[1], CHUNK):
+        stop = start + CHUNK
+        yield values[:, start:stop].astype(np.float64)
+
+
 def sum_products(values: Any, shifts: np.ndarray) -> np.ndarray:
     """Sum the products of all rows with all rows in float64, each row shifted first.
 
@@ -236,11 +243,8 @@ def sum_products(values: Any, shifts: np.ndarray) -> np.ndarray:
     ndarray, shape (n, n)
         float64.
     """
-    n, n_units = values.shape
-    total = np.zeros((n, n))
-    for start in range(0, n_units, CHUNK):
-        stop = start + CHUNK
-        part = values[:, start:stop].astype(np.float64)
+    total = np.zeros((values.shape[0], values.shape[0]))
+    for part in _parts_of_units(values):
         part -= shifts[:, np.newaxis]
         total += part @ part.T  # numpy sees the transpose and computes one triangle
     return total
@@ -333,32 +337,26 @@ Dissimilarities = Callable[[Any, Sequence[RowRange]], np.ndarray]
 
 
 def _euclidean(values: Any, ranges: Sequence[RowRange], *, squared: bool) -> np.ndarray:
-    n, n_units = values.shape
-    total = np.zeros((n, n))
-    for start in range(0, n_units, CHUNK):
-        stop = start + CHUNK
-        part = values[:, start:stop].astype(np.float64)
+    total = np.zeros((values.shape[0], values.shape[0]))
+    for part in _parts_of_units(values):
         part -= part.mean(axis=0)  # differences lose fewer digits without what units share
         total += part @ part.T
     squares = squared_distances(total)
     squares = np.maximum(squares, 0)
     if squared:
-        return squares / n_units
+        return squares / values.shape[1]
     return np.sqrt(squares)
 
 
 def _poisson(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
     mean, weight = POISSON_PRIOR
-    n, n_units = values.shape
-    total = np.zeros((n, n))
-    for start in range(0, n_units, CHUNK):
-        stop = start + CHUNK
-        part = values[:, start:stop].astype(np.float64)
+    total = np.zeros((values.shape[0], values.shape[0]))
+    for part in _parts_of_units(values):
         rates = part + mean * weight
         rates /= 1 + weight
         total += rates @ np.log(rates).T
     divergences = squared_distances(total)
-    return np.maximum(divergences, 0) / n_units
+    return np.maximum(divergences, 0) / values.shape[1]
 
 
 UNDEFINED: dict[str, tuple[Callable[[RowRange], bool], str]] = {

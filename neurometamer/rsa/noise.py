@@ -493,20 +493,38 @@ def crossnobis_of_sums(sums: np.ndarray, counts: np.ndarray, noise: Noise) -> np
     if h.shape[1]:
         subtracted = h.reshape(n_folds, n, -1)
         sides.append((subtracted, -1))
+    n_in_all = counts.sum(axis=0)
     complete = np.asarray((counts > 0).all(axis=0))
     first, second = np.triu_indices(n, 1)
     both_complete = complete[first] & complete[second]
     distances = np.empty(len(first))
     if complete.any():
         some = counts[:, complete]
-        products = np.zeros((len(some.T), len(some.T)))
-        for part, sign in sides:
-            products += sign * _crossed_means(part[:, complete], some)
+        n_in_some = n_in_all[complete]
+        products = np.zeros((len(n_in_some), len(n_in_some)))
+        # a fold's means times the means of all other presentations
+        for side, sign in sides:
+            parts = side[:, complete]
+            total = parts.sum(axis=0)
+            crossed = np.zeros_like(products)
+            for part, count in zip(parts, some, strict=True):
+                means = part / count[:, np.newaxis]
+                others = (total - part) / (n_in_some - count)[:, np.newaxis]
+                crossed += others @ means.T
+            products += sign * crossed
         distances[both_complete] = squared_distances(products) / n_folds
     if not complete.all():
+        n_pairs = np.outer(n_in_all, n_in_all)
+        for count in counts:
+            n_pairs -= np.outer(count, count)
         products = np.zeros((n, n))
-        for part, sign in sides:
-            products += sign * _crossed_pairs(part, counts)
+        # the mean product of two presentations in different folds
+        for side, sign in sides:
+            total = side.sum(axis=0)
+            crossed = total @ total.T
+            for part in side:
+                crossed -= part @ part.T
+            products += sign * (crossed / n_pairs)
         of_all = squared_distances(products)
         distances[~both_complete] = of_all[~both_complete]
     return distances / n_voxels
@@ -578,34 +596,3 @@ def check_folds(counts: np.ndarray, names: Sequence[str], folds: Sequence[str], 
             f"{place}: crossnobis needs every condition in two folds at least; {name_ids(lacking)} "
             "only. Take other folds, e.g. presentations, or leave those conditions out."
         )
-
-
-def _crossed_pairs(parts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Average the products of all pairs of presentations in different folds."""
-    total = parts.sum(axis=0)
-    n_total = counts.sum(axis=0)
-    products = total @ total.T
-    n_pairs = np.outer(n_total, n_total)
-    for part, count in zip(parts, counts, strict=True):
-        within = part @ part.T
-        n_within = np.outer(count, count)
-        products -= within
-        n_pairs -= n_within
-    return products / n_pairs
-
-
-def _crossed_means(parts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Sum over folds the products of a fold's means with the means of all other presentations."""
-    total = parts.sum(axis=0)
-    n_total = counts.sum(axis=0)
-    n = counts.shape[1]
-    products = np.zeros((n, n))
-    for part, count in zip(parts, counts):
-        n_own = count[:, np.newaxis]
-        means = part / n_own
-        n_others = n_total - count
-        n_others = n_others[:, np.newaxis]
-        rest = total - part
-        others = rest / n_others
-        products += others @ means.T
-    return products

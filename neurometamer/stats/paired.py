@@ -7,7 +7,7 @@ never squared correlations and never overlapping folds; `layers_t_test` refuses 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -298,23 +298,13 @@ def effect_for_power(power: float, n: float, *, alpha: float = 0.05, tails: int 
     >>> round(effect_for_power(0.911, 3), 2)
     2.85
     """
-    from scipy.optimize import brentq
-
     _check_power(n=n, alpha=alpha, tails=tails, power=power)
 
-    def _excess(dz: float) -> float:
-        reached = paired_power(
-            dz,
-            n,
-            alpha=alpha,
-            tails=tails,
-        )
-        return reached - power
-
-    high = 1.0
-    while _excess(high) < 0:
-        high *= 2
-    return float(brentq(_excess, 0, high, xtol=1e-10))
+    return _where_reached(
+        lambda dz: paired_power(dz, n, alpha=alpha, tails=tails) - power,
+        (0.0, 1.0),
+        tolerance=1e-10,
+    )
 
 
 @checked
@@ -347,29 +337,31 @@ def n_for_power(dz: float, power: float = 0.8, *, alpha: float = 0.05, tails: in
     >>> round(n_for_power(effect_for_power(0.744, 3)), 2)
     3.21
     """
-    from scipy.optimize import brentq
-
     if not dz > 0:
         raise InputError(
             f"dz is {dz}; the number of pairs can be solved for an effect above 0 only."
         )
     _check_power(n=2, alpha=alpha, tails=tails, power=power)
 
-    def _excess(n: float) -> float:
-        reached = paired_power(
-            dz,
-            n,
-            alpha=alpha,
-            tails=tails,
-        )
-        return reached - power
+    if paired_power(dz, FEWEST_PAIRS, alpha=alpha, tails=tails) >= power:
+        return FEWEST_PAIRS
+    return _where_reached(
+        lambda n: paired_power(dz, n, alpha=alpha, tails=tails) - power,
+        (FEWEST_PAIRS, 2.0),
+        tolerance=1e-8,
+    )
 
-    low, high = FEWEST_PAIRS, 2.0
-    if _excess(low) >= 0:
-        return low
-    while _excess(high) < 0:
+
+def _where_reached(
+    excess: Callable[[float], float], ends: tuple[float, float], tolerance: float
+) -> float:
+    """Find where a rising function is 0; the upper end is doubled until that is below it."""
+    from scipy.optimize import brentq
+
+    low, high = ends
+    while excess(high) < 0:
         high *= 2
-    return float(brentq(_excess, low, high, xtol=1e-8))
+    return float(brentq(excess, low, high, xtol=tolerance))
 
 
 FEWEST_PAIRS = 1.1

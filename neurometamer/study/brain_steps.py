@@ -18,12 +18,14 @@ from fmri.bold import BoldRun, read_runs
 from fmri.confounds import PREPARED, strategy_confounds
 from fmri.grids import Grid
 from fmri.patterns import Patterns, read_patterns, voxel_key, write_patterns
-from fmri.pooling import zscore_patterns
+from fmri.pooling import pool_subjects, zscore_patterns
 from fmri.reliability import reliability_table, voxel_reliability
+from fmri.residuals import glm_residuals, read_residuals, write_residuals
 from fmri.rois.files import split_label
 from fmri.rois.regions import Regions, names_file, read_regions
 from fmri.selection import REGULAR, Criterion, select_voxels
 from fmri.simulate import SimulationOptions, simulate_subject
+from fmri.surfaces import read_mesh
 from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import digest_file, generator
@@ -82,6 +84,7 @@ def scanned(work: Workspace, name: str) -> Subject:
             bold=tuple(map(str, files["bold"])),
             events=tuple(map(str, files["events"])),
             confounds=tuple(map(str, files["confounds"])),
+            tedana=tuple(map(str, files["mixing"])),
             masks=regions,
             t_r=brain.t_r,
             slice_time_ref=None if isinstance(at, str) else at,
@@ -196,13 +199,14 @@ def read_listed(
 
     Options are those of `fmri.read_runs`.
     """
-    if work.settings.glm.strategy and not files.confounds:
+    if work.settings.glm.strategy and not confound_files(work, files):
         raise InputError(
             f"glm.strategy: {name_ids(work.settings.glm.strategy)} need tables of confounds, and "
             f"{subject} has none; give them (confounds, or derivatives that hold them), or leave "
             "the strategy out."
         )
-    tables = [run_confounds(work, files, number) for number in range(len(files.confounds))]
+    numbers = range(len(confound_files(work, files)))
+    tables = [run_confounds(work, files, number) for number in numbers]
     return read_runs(
         [work.source(file) for file in files.bold],
         [work.source(file) for file in files.events],
@@ -280,14 +284,23 @@ def analyzed_regions(work: Workspace, files: Subject) -> list[str]:
     return names
 
 
+def confound_files(work: Workspace, files: Subject | Localizer) -> Sequence[str]:
+    """Name the tables of confounds of a subject; those of tedana where it is the only strategy."""
+    if set(work.settings.glm.strategy) == {"tedana"}:
+        return files.confounds or files.tedana
+    return files.confounds
+
+
 def run_confounds(work: Workspace, files: Subject | Localizer, number: int) -> Path | pd.DataFrame:
     """Give the table of confounds of a run, or what a strategy takes of it."""
     glm = work.settings.glm
-    table = work.source(files.confounds[number])
+    table = work.source(confound_files(work, files)[number])
     if not glm.strategy:
         return table
+    mixing = work.source(files.tedana[number]) if files.tedana else ""
+    image = files.bold[number]
     options = glm.strategy_options
-    return strategy_confounds(table, glm.strategy, image=files.bold[number], **options)
+    return strategy_confounds(table, glm.strategy, image=image, mixing=mixing, **options)
 
 
 def confound_columns(work: Workspace) -> Sequence[str] | None:
@@ -405,6 +418,26 @@ def check_sizes(rois: Regions, subject: str) -> None:
         )
 
 
+def residuals(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:
+    """Keep what the general linear model leaves of a subject's runs, the noise of voxels."""
+    glm = work.settings.glm
+    files = scanned(work, subject)
+    with _without_repeated_warnings():
+        runs = open_runs(work, subject)
+        left = glm_residuals(
+            runs,
+            subject_regions(work, files, runs[0].grid),
+            hrf_model=glm.hrf_model,
+            high_pass=glm.high_pass,
+            noise_model=glm.noise_model,
+            units=glm.units,
+            ignore=glm.ignore,
+            slice_time_ref=files.slice_time_ref,
+            progress=progress,
+        )
+    return [write_residuals(left, work.state("residuals", f"{subject}.h5"))]
+
+
 @contextlib.contextmanager
 def _without_repeated_warnings() -> Iterator[None]:
     """Do not repeat the warnings of the checks before the first step; tell what the fit found."""
@@ -422,7 +455,10 @@ def patterns(work: Workspace, progress: Progress, *, subject: str) -> Iterable[P
     if selection.voxels_per_roi:
         criterion: str | Criterion = selection.criterion
         if criterion == "searchlight":
-            criterion = searchlight_criterion(radius_mm=selection.radius_mm)
+            meshes = {}
+            for side, file in mesh_files(work, scanned(work, subject)).items():
+                meshes[side] = read_mesh(file)
+            criterion = searchlight_criterion(radius_mm=selection.radius_mm, meshes=meshes or None)
         with _without_repeated_warnings():
             chosen = select_voxels(
                 chosen,
@@ -432,6 +468,56 @@ def patterns(work: Workspace, progress: Progress, *, subject: str) -> Iterable[P
                 image_types=_image_types(work),
             )
     return [write_patterns(chosen, work.path("patterns", f"{subject}.h5"))]
+
+
+HEMISPHERE_WORDS = {"L": ("L", "lh"), "R": ("R", "rh")}
+"""Hemisphere → what ``{hemi}`` of ``[selection] meshes`` stands for."""
+
+
+def mesh_files(work: Workspace, files: Subject) -> dict[str, Path]:
+    """Find the meshes of a subject on which voxels are selected.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings and the user's files.
+    files : Subject
+        The subject.
+
+    Returns
+    -------
+    dict of str to Path
+        Hemisphere to its file; empty without meshes in the settings. Of a subject with one
+        hemisphere alone, that one.
+
+    Raises
+    ------
+    InputError
+        When a mesh is missing, or both ways to name a hemisphere fit.
+    """
+    pattern = work.settings.selection.meshes
+    if not pattern:
+        return {}
+    label = files.id
+    if work.settings.brain.source == "bids":
+        label = label.removeprefix("sub-")
+    found = {}
+    for side, words in HEMISPHERE_WORDS.items():
+        names = [pattern.replace("{subject}", label).replace("{hemi}", word) for word in words]
+        there = [name for name in names if (work.base / Path(name).expanduser()).is_file()]
+        if len(there) > 1:
+            raise InputError(
+                f"selection.meshes: {name_ids(there)} both fit; write the folder or name such that "
+                "one does."
+            )
+        if there:
+            found[side] = work.source(there[0])
+        elif files.hemispheres == "both":
+            raise InputError(
+                f"selection.meshes: there is no {' and no '.join(names)}; correct the pattern "
+                "([selection] meshes)."
+            )
+    return found
 
 
 def regions(work: Workspace, progress: Progress) -> Iterable[Path]:
@@ -547,11 +633,43 @@ def read_subjects(work: Workspace) -> dict[str, Patterns]:
     return patterns_by_subject
 
 
+def compared_patterns(work: Workspace) -> dict[str, Patterns]:
+    """Read the patterns behind the RDMs of the cortex.
+
+    Parameters
+    ----------
+    work : Workspace
+        A study whose patterns are made.
+
+    Returns
+    -------
+    dict of str to Patterns
+        Those of each subject; where subjects are pooled those of all as one, under the names of
+        all, with their voxels numbered: the same place in two brains is two voxels.
+    """
+    subjects = read_subjects(work)
+    if not work.settings.rsa.pooled:
+        return subjects
+    name = "+".join(subjects)
+    everybody = pool_subjects(list(subjects.values()))
+    numbers = np.arange(len(everybody.voxels))
+    return {name: replace(everybody, voxels=everybody.voxels.assign(subject=name, i=numbers))}
+
+
 def brain_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Compute one RDM a subject and region over all images."""
+    """Compute one RDM a subject, or one of all subjects, and region over all images."""
+    rsa = work.settings.rsa
+    subjects = compared_patterns(work)
+    left = None
+    if rsa.residuals:
+        left = {name: read_residuals(work.state("residuals", f"{name}.h5")) for name in subjects}
     rdms = pattern_rdms(
-        read_subjects(work),
+        subjects,
         stimulus_table(work),
-        measure=work.settings.rsa.measure,
+        measure=rsa.of_brain,
+        noise=rsa.noise,
+        folds=rsa.folds,
+        residuals=left,
+        allow_chosen=rsa.allow_chosen,
     )
     return [write_rdms(rdms, work.path("rdms", "brain.h5"))]

@@ -12,11 +12,10 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from fmri.betas.event_designs import event_design
@@ -27,28 +26,31 @@ from fmri.bids import (
     repetition_time,
     slice_times,
 )
-from fmri.bold import BoldRun
 from fmri.grids import Grid
-from fmri.patterns import Patterns, read_patterns
+from fmri.patterns import read_patterns
 from fmri.reliability import voxel_reliability
 from fmri.rois.regions import grid_of, region_files
 from fmri.selection import check_baseline, tell_few_conditions
 from fmri.series import hemisphere_files, open_series
+from fmri.surfaces import read_mesh
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
 from neurometamer.encoding.generalization import check_encoding
 from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.compute import MIN_VOXELS
 from neurometamer.rsa.image_types.inference import OVER_SUBJECTS
-from neurometamer.rsa.image_types.nulls import class_labels, known_classes, session_labels
+from neurometamer.rsa.image_types.nulls import class_labels, known_classes
 from neurometamer.rsa.image_types.options import subjects_needed
+from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.rsa.searchlight.selection import VOXEL_CRITERIA
 from neurometamer.store import check_file_names
 from neurometamer.study.brain_steps import (
     analyzed_regions,
     confound_columns,
+    confound_files,
     given_patterns,
     images_of_type,
+    mesh_files,
     open_runs,
     run_confounds,
     scanned,
@@ -58,6 +60,12 @@ from neurometamer.study.brain_steps import (
 )
 from neurometamer.study.contrast_maps import check_contrast, waits_for_contrast
 from neurometamer.study.plan import Workspace
+from neurometamer.study.rdm_checks import (
+    brain_rdm_faults,
+    check_compared_subjects,
+    check_sessions,
+    events_as_patterns,
+)
 from neurometamer.study.result_steps import image_type_options
 from neurometamer.study.settings import MEASURED_SOURCES, Subject
 from neurometamer.summaries import short_repr
@@ -270,6 +278,12 @@ def find_problems(work: Workspace) -> list[Problem]:
             f"glm.strategy: {name_ids(settings.glm.strategy)} take columns of fMRIPrep's tables, "
             "and the simulated cortex has six motion parameters alone; leave it out.",
         )
+    if settings.selection.meshes and settings.brain.source == "simulated":
+        findings.add(
+            ERROR,
+            "selection.meshes: meshes are for series on surfaces, and the simulated cortex is a "
+            "volume; leave them out.",
+        )
     if settings.brain.source == "bids":
         with findings.watch(file=settings.brain.dataset):
             work.layout  # noqa: B018
@@ -281,6 +295,15 @@ def find_problems(work: Workspace) -> list[Problem]:
         _check_with_images(work, table, findings)
     if settings.brain.source in MEASURED_SOURCES:
         check_subjects(work, table, findings)
+    _check_photographs_of_runs(work, table, findings)
+    return findings.problems
+
+
+def _check_photographs_of_runs(
+    work: Workspace, table: pd.DataFrame | None, findings: Findings
+) -> None:
+    """Refuse comparisons that need other sessions or runs than subjects have."""
+    settings = work.settings
     if settings.rsa.null == "session":
         if settings.brain.source not in MEASURED_SOURCES:
             with findings.watch():
@@ -288,7 +311,10 @@ def find_problems(work: Workspace) -> list[Problem]:
         elif table is not None and not findings.has_errors():
             with findings.watch():
                 check_sessions(work, table)
-    return findings.problems
+    needs_runs = MEASURES[settings.rsa.of_brain].needs == "folds" or settings.rsa.pooled
+    if needs_runs and table is not None and not findings.has_errors():
+        with findings.watch():
+            check_compared_subjects(work, table)
 
 
 def _check_models(work: Workspace, findings: Findings) -> None:
@@ -350,14 +376,17 @@ def _check_rsa(work: Workspace, findings: Findings) -> None:
             f"subjects; the study has {len(subjects)} ({known}). Use 'stimuli', which resamples "
             "photographs.",
         )
-    if rsa.interval == "subsample" and rsa.measure not in SUBSAMPLED:
+    unlike = [name for name in (rsa.measure, rsa.of_brain) if name not in SUBSAMPLED]
+    if rsa.interval == "subsample" and unlike:
         names = " and ".join(SUBSAMPLED)
         findings.add(
             ERROR,
-            f"rsa.interval: 'subsample' is there for the measures {names}, not '{rsa.measure}'; "
+            f"rsa.interval: 'subsample' is there for the measures {names}, not '{unlike[0]}'; "
             "use one of these, or another interval.",
         )
-    if rsa.measure == "poisson" and subjects:
+    for fault in brain_rdm_faults(work):
+        findings.add(ERROR, fault)
+    if rsa.of_brain == "poisson" and subjects:
         findings.add(
             ERROR,
             "rsa.measure: 'poisson' takes rates of zero or more, and betas of voxels are negative "
@@ -470,7 +499,17 @@ def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findin
     findings : Findings
         Gets what is wrong.
     """
-    subjects = _listed_subjects(work, findings)
+    is_readable = True
+    if work.settings.brain.source == "bids":
+        for problem in work.layout.problems.to_dict("records"):
+            subject_id = f"sub-{problem['subject']}" if problem["subject"] else ""
+            findings.add(problem["severity"], problem["message"], subject_id, problem["file"])
+            is_readable &= bool(subject_id) or problem["severity"] != ERROR
+    subjects = []
+    for name in subject_names(work):
+        if is_readable and not findings.has_errors(name):
+            with findings.watch(name):
+                subjects.append(scanned(work, name))
     # links to a file, and other spellings of its name, are the same file
     real_names: dict[str, str] = {}
     for subject in subjects:
@@ -487,6 +526,7 @@ def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findin
             )
         _check_subject(work, subject, table, findings)
     tell_lacking_regions(work, subjects, findings)
+    join_lacking_regions(work, subjects, findings)
     files = [problem.file for problem in findings.problems]
     for subject in subjects:
         files += [*subject.bold, *subject.events, *subject.confounds]
@@ -529,19 +569,34 @@ def tell_lacking_regions(work: Workspace, subjects: Sequence[Subject], findings:
             )
 
 
-def _listed_subjects(work: Workspace, findings: Findings) -> list[Subject]:
-    """List the files of all subjects; of a BIDS data set, keep what is wrong with it."""
-    if work.settings.brain.source == "bids":
-        for problem in work.layout.problems.to_dict("records"):
-            subject = f"sub-{problem['subject']}" if problem["subject"] else ""
-            findings.add(problem["severity"], problem["message"], subject, problem["file"])
-    subjects = []
-    for name in subject_names(work):
-        if findings.has_errors(name):
-            continue  # told already
-        with findings.watch(name):
-            subjects.append(scanned(work, name))
-    return subjects
+def join_lacking_regions(work: Workspace, subjects: Sequence[Subject], findings: Findings) -> None:
+    """Make one line of a pattern in ``[brain.rois]`` that fits no file of any subject.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings.
+    subjects : sequence of Subject
+        The files of all subjects.
+    findings : Findings
+        Holds an error a subject before, and one in all afterwards.
+    """
+    for roi, pattern in work.settings.brain.rois.items():
+        of_roi = []
+        for subject in subjects:
+            definition = subject.masks.get(roi, "")
+            for problem in findings.problems:
+                is_lacking = problem.kind == ERROR and " does not exist" in problem.message
+                if is_lacking and (problem.subject, problem.file) == (subject.id, definition):
+                    of_roi.append(problem)
+        ids = list(dict.fromkeys(problem.subject for problem in of_roi))
+        if len(ids) < 2 or len(ids) < len(subjects):
+            continue
+        message = f"ROI '{roi}': there is no {pattern} of any of the {len(ids)} subjects "
+        message += f"({name_ids(ids)}); correct the pattern in [brain.rois]."
+        place = findings.problems.index(of_roi[0])
+        findings.problems[place] = Problem(ERROR, "", pattern, message)
+        findings.problems = [other for other in findings.problems if other not in of_roi]
 
 
 def _check_subject(
@@ -584,12 +639,60 @@ def _check_patterns(
     with findings.watch(subject.id, subject.patterns):
         ids = [] if table is None else table["id"].tolist()
         given = given_patterns(work, subject.id, ids)
+        n_vertices = given.provenance.get("grid", {}).get("n_vertices")
+        check_meshes(work, subject, n_vertices)
         counts = given.voxels["roi"].value_counts()
         small = counts.index[counts < MIN_VOXELS].tolist()
         if small:
             raise InputError(
                 f"ROI(s) {name_ids(small)} have fewer than {MIN_VOXELS} voxels, too few for a "
                 "pattern; give patterns without them, or of larger regions."
+            )
+
+
+def check_meshes(work: Workspace, subject: Subject, n_vertices: Mapping[str, int] | None) -> None:
+    """Compare the meshes on which voxels are to be selected with the series.
+
+    Parameters
+    ----------
+    work : Workspace
+        Settings and the user's files.
+    subject : Subject
+        Its files.
+    n_vertices : mapping of str to int, or None
+        Hemisphere to the number of vertices of its whole mesh; None for a volume.
+
+    Raises
+    ------
+    InputError
+        When there are meshes for a volume, none for surfaces, or one of another number of vertices.
+    """
+    selection = work.settings.selection
+    if selection.criterion != "searchlight" or not selection.voxels_per_roi:
+        return
+    if n_vertices is None:
+        if selection.meshes:
+            raise InputError(
+                "selection.meshes: meshes are for series on surfaces, and these are volumes; leave "
+                "them out."
+            )
+        return
+    if not selection.meshes:
+        raise InputError(
+            "selection.criterion: 'searchlight' on surfaces needs the mesh of each hemisphere; "
+            "give [selection] meshes, with {subject} and {hemi} in the path, or another criterion."
+        )
+    files = mesh_files(work, subject)
+    for side, number in n_vertices.items():
+        if side not in files:
+            raise InputError(
+                f"selection.meshes: there is no mesh of hemisphere {side}; correct the pattern."
+            )
+        points, _ = read_mesh(files[side])
+        if len(points) != number:
+            raise InputError(
+                f"selection.meshes: {files[side].name} has {len(points)} vertices, but the series "
+                f"of hemisphere {side} has {number}; give the mesh of the same density and space."
             )
 
 
@@ -600,6 +703,8 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
     if not findings.has_errors(subject.id, first):
         series = hemisphere_files(work.source(first), subject.hemispheres)
         grid = grid_of(series, subject.affine)
+        with findings.watch(subject.id):
+            check_meshes(work, subject, None if grid.is_volume else grid.n_vertices)
     sizes = {}
     rois: list[str] = []
     with findings.watch(subject.id):
@@ -689,8 +794,8 @@ def _check_run(
         events = read_events(work.source(events_file), subject.condition_column)
         if t_r:
             checked_events(events, n_volumes, t_r, name)
-    if subject.confounds:
-        confounds_file = subject.confounds[number]
+    if tables := confound_files(work, subject):
+        confounds_file = tables[number]
         with findings.watch(subject.id, confounds_file):
             check_same_labels(confounds_file, image)
             table = run_confounds(work, subject, number)
@@ -762,11 +867,17 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
         )
     parts = []
     if extra:
+        better = ""
         key = "id_column" if work.settings.brain.source == "bids" else "condition_column"
-        column = _better_column(events[0], set(known), key)
+        others = events[0].columns.difference(["onset", "duration", "trial_type"], sort=False)
+        for column in others:
+            with contextlib.suppress(InputError):
+                ids = read_events(events[0], column)["trial_type"]
+                if not better and ids.isin(known).mean() > 0.5:
+                    better = f"; the column '{column}' holds ids: {key} = \"{column}\""
         parts.append(
             f"missing from the images: {name_ids(extra)} (add them to [images] ready, or to [glm] "
-            f"ignore{column})"
+            f"ignore{better})"
         )
     if len(missing):
         parts.append(
@@ -774,101 +885,3 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
         )
     if parts:
         raise InputError(f"events and images do not hold the same stimuli; {'; '.join(parts)}.")
-
-
-def _better_column(events: pd.DataFrame, known: set[str], key: str) -> str:
-    """Name a column of the events that holds ids of the stimuli, where there is one.
-
-    `key` is the setting that names it.
-    """
-    for column in events.columns.difference(["onset", "duration", "trial_type"], sort=False):
-        try:
-            ids = read_events(events, column)["trial_type"]
-        except InputError:
-            continue
-        if ids.isin(known).mean() > 0.5:
-            return f"; the column '{column}' holds ids: {key} = \"{column}\""
-    return ""
-
-
-def events_as_patterns(
-    runs: list[BoldRun], conditions: list[tuple[str, ...]] | None = None
-) -> Patterns:
-    """List what a subject saw in which run and session, as patterns of one voxel that are all zero.
-
-    Parameters
-    ----------
-    runs : list of BoldRun
-        Runs of one subject.
-    conditions : list of tuple of str, optional
-        What was shown in each run; by default all trial types.
-
-    Returns
-    -------
-    Patterns
-        One observation an event.
-    """
-    parts = []
-    for number, run in enumerate(runs):
-        names = run.events["trial_type"] if conditions is None else conditions[number]
-        columns = {"condition": list(names), "run": run.run, "session": run.session}
-        parts.append(pd.DataFrame(columns))
-    rows = pd.concat(parts, ignore_index=True)
-    presentation = rows.groupby("condition").cumcount() + 1
-    voxel = {
-        "subject": [runs[0].subject],
-        "roi": "none",
-        "i": 0,
-        "j": 0,
-        "k": 0,
-    }
-    return Patterns(
-        values=np.zeros((len(rows), 1)),
-        observations=rows.assign(presentation=presentation),
-        voxels=pd.DataFrame(voxel),
-    )
-
-
-def check_sessions(work: Workspace, table: pd.DataFrame) -> None:
-    """Refuse a null within sessions for subjects without such sessions.
-
-    Sessions must part the photographs.
-
-    Parameters
-    ----------
-    work : Workspace
-        Settings and the user's files.
-    table : pandas.DataFrame
-        The study's images.
-
-    Raises
-    ------
-    InputError
-        Naming the subject and what to do.
-    """
-    source = work.settings.brain.source
-    if source not in MEASURED_SOURCES:
-        reason = "the simulated cortex has none" if source == "simulated" else "there is no brain"
-        raise InputError(
-            f"rsa.null: 'session' needs subjects scanned in several sessions, and {reason}; use "
-            "'free' or 'class'."
-        )
-    labels = {}
-    try:
-        for name in subject_names(work):
-            if source == "patterns":
-                shown = given_patterns(work, name, table["id"].tolist())
-            else:
-                shown = events_as_patterns(open_runs(work, name))
-            labels[name] = session_labels(shown, table)
-    except InputError as error:
-        raise InputError(
-            f"rsa.null: 'session': {error} (Sessions are the ses- of the file names.)"
-        ) from None
-    first, *others = labels.values()
-    if work.settings.rsa.combine == "joint" and any(other != first for other in others):
-        raise InputError(
-            "rsa.combine: 'joint' permutes the photographs of all subjects alike, and sessions "
-            f"differ between the subjects ({name_ids(labels)}); combine their p by 'all', "
-            "'fisher' or 'stouffer'."
-        )

@@ -52,7 +52,8 @@ def localizer_files(work: Workspace, subject: str, name: str) -> Localizer:
             f"{name_ids(layout.subjects)} have. Add them, or leave the subject out."
         )
     files = layout.files(subject)
-    return Localizer(**{kind: tuple(map(str, paths)) for kind, paths in files.items()})
+    named = {kind: tuple(map(str, paths)) for kind, paths in files.items()}
+    return Localizer(tedana=named.pop("mixing"), **named)
 
 
 def open_localizer(work: Workspace, files: Subject, name: str) -> list[BoldRun]:

@@ -250,6 +250,7 @@ class Workspace:
             self.source(brain.derivatives) if brain.derivatives else None,
             subjects=[name for name in brain.subjects if isinstance(name, str)],
             affine=brain.affine,
+            tedana=self.source(brain.tedana) if brain.tedana else None,
             **chosen,
         )
 
@@ -450,6 +451,7 @@ REPAIRED_BRAIN = (
     "subjects",
     "runs",
     "sessions",
+    "tedana",
     "t_r",
     "slice_time_ref",
     "affine",

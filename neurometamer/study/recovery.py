@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fmri.patterns import read_patterns
-from fmri.simulate import read_truth
+from fmri.planting import read_truth
 from neurometamer.encoding.solvers import column_correlations
 from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import compute_rdm, label_rdms, read_rdms
@@ -45,7 +45,7 @@ def recovery_table(work: Workspace, subjects: Sequence[str]) -> pd.DataFrame:
     mixing = work.settings.brain.simulation.mixing
     rows = [
         *_voxel_rows(work, subjects),
-        *_feature_rows(work, subjects, mixing),
+        *_feature_rows(work, mixing),
         *_table_rows(work, mixing),
     ]
     return pd.DataFrame(rows, columns=["what", "planted", "found", "criterion", "pass"])
@@ -111,9 +111,7 @@ def _voxel_rows(work: Workspace, subjects: Sequence[str]) -> Iterator[dict[str, 
     )
 
 
-def _feature_rows(
-    work: Workspace, subjects: Sequence[str], mixing: Mapping[str, float]
-) -> Iterator[dict[str, Any]]:
+def _feature_rows(work: Workspace, mixing: Mapping[str, float]) -> Iterator[dict[str, Any]]:
     """Compare regions with their planted shares of pixels and objects (`mixing`).
 
     RDMs of the planted feature spaces on the photographs decide.
@@ -121,6 +119,7 @@ def _feature_rows(
     from scipy.stats import kendalltau
 
     preference = _object_preference(work)
+    subjects = dict.fromkeys(subject for subject, _ in preference)
     means = {}
     for roi, share in mixing.items():
         values = [preference[name, roi] for name in subjects]

@@ -41,7 +41,7 @@ from neurometamer.store import (
     write_table,
     write_text,
 )
-from neurometamer.study.brain_steps import read_subjects, subject_names
+from neurometamer.study.brain_steps import compared_patterns, read_subjects, subject_names
 from neurometamer.study.image_steps import shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
 from neurometamer.study.recovery import recovery_table
@@ -106,7 +106,7 @@ def image_types(work: Workspace, progress: Progress) -> Iterable[Path]:
         if system == "network" and resamples_units:
             units = activation_units(read_activations(work.state("activations.h5")), stimuli)
         elif system == "brain":
-            subjects = read_subjects(work)
+            subjects = compared_patterns(work)
             # for the ceiling of similarities
             reliability = image_type_reliability(subjects, stimuli, options.image_types)
             units = pattern_units(subjects, stimuli) if resamples_units else None
@@ -172,7 +172,7 @@ def _blocks(work: Workspace, null: str) -> Blocks | None:
     if null != "session":
         return None
     sessions = {}
-    for name, patterns in read_subjects(work).items():
+    for name, patterns in compared_patterns(work).items():
         sessions[name] = session_labels(patterns, stimuli)
     return sessions
 
@@ -312,6 +312,11 @@ def _provenance(work: Workspace) -> dict[str, Any]:
 
     settings = work.settings
     model = work.model
+    drifts = set()  # of the runs: cosines of the design, or confounds
+    for name in subject_names(work):
+        attributes = read_hdf5_attributes(work.path("patterns", f"{name}.h5"))
+        for run in attributes.get("provenance", {}).get("runs", []):
+            drifts.add(str(run.get("drift", "cosine")))
     more: dict[str, Any] = {}
     if settings.metamers.sets:
         preset = settings.metamers.preset
@@ -335,7 +340,7 @@ def _provenance(work: Workspace) -> dict[str, Any]:
             "source": settings.brain.source,
             "subjects": list(subject_names(work)),
             "simulated": _simulated(work),
-            "drifts": _drifts(work),
+            "drifts": sorted(drifts),
         },
         digests={"stimuli": shown_stimuli(work).digest},
         notes=[*_notes(work), *work.notes],
@@ -364,16 +369,6 @@ def _notes(work: Workspace) -> list[str]:
             f"{n_photographs} photographs are too few to choose on some and judge on others"
         )
     return notes
-
-
-def _drifts(work: Workspace) -> list[str]:
-    """List where the drifts of the runs were taken from: cosines of the design, or confounds."""
-    drifts = set()
-    for name in subject_names(work):
-        attributes = read_hdf5_attributes(work.path("patterns", f"{name}.h5"))
-        for run in attributes.get("provenance", {}).get("runs", []):
-            drifts.add(str(run.get("drift", "cosine")))
-    return sorted(drifts)
 
 
 def _simulated(work: Workspace) -> bool:

@@ -57,8 +57,9 @@ PATTERNS = "neurometamer.commands.fmri:fmri_patterns"
 VOXELS = "neurometamer.commands.fmri:SelectionOptions"
 SELECT = "neurometamer.commands.reliability:fmri_select"
 TRIALS = "fmri.betas.single_trials:SingleTrialOptions"
-LAYOUT = "fmri.layout.dataset:find_dataset"
+LAYOUT = "fmri.layout.options:LayoutOptions"
 RDMS = "neurometamer.rsa.compute:compute_rdms"
+BRAIN_RDMS = "neurometamer.rsa.compute:pattern_rdms"
 IMAGE_TYPES = "neurometamer.rsa.image_types.options:ImageTypeOptions"
 ENCODING = "neurometamer.encoding.design:EncodingOptions"
 RUN = "neurometamer.run_options:RunOptions"
@@ -360,6 +361,8 @@ class Metamers(Section):
 
     @model_validator(mode="after")
     def _penalties_can_be_read(self) -> Self:
+        if "penalties" in self.overrides:
+            raise ValueError("penalties are a key of their own, not one of overrides; move them")
         for text in self.penalties:
             try:
                 look_up("stimuli_gen.presets:read_penalty")(text)
@@ -416,6 +419,8 @@ class Localizer(Section):
     """BIDS events.tsv, one for each run."""
     confounds: tuple[str, ...] = ()
     """Confounds tables, one for each run, or none."""
+    tedana: tuple[str, ...] = setting(default=(), later=True)
+    """desc-ICA_mixing.tsv of tedana, one for each run; empty: those beside the confounds."""
 
     @model_validator(mode="after")
     def _one_file_a_run(self) -> Self:
@@ -426,6 +431,10 @@ class Localizer(Section):
 
 def _with_one_file_a_run(files: Any) -> Any:
     """Refuse lists of the files of runs that differ in length."""
+    if len(files.tedana) not in (0, len(files.bold)):
+        raise ValueError(
+            f"{len(files.bold)} bold and {len(files.tedana)} tedana files; give one each, or none"
+        )
     if len(files.events) != len(files.bold) or len(files.confounds) not in (0, len(files.bold)):
         raise ValueError(
             f"{len(files.bold)} bold, {len(files.events)} events and {len(files.confounds)} "
@@ -481,6 +490,9 @@ class Subject(Section):
     """BIDS events.tsv, one for each run; the column `condition_column` holds stimulus ids."""
     confounds: tuple[str, ...] = ()
     """Confounds tables, one for each run, or none."""
+    tedana: tuple[str, ...] = setting(default=(), later=True)
+    """For the strategy "tedana" of [glm]: desc-ICA_mixing.tsv of each run, with
+    desc-tedana_metrics.tsv beside it; empty: those beside the confounds."""
     masks: dict[Name, str] = {}
     """Region → mask on the grid of the BOLD files, or its definition: "dseg.nii.gz:12",
     "prob.nii.gz > 0.5", "LO1 + LO2" …"""
@@ -538,12 +550,9 @@ MEASURED_SOURCES = ("bold", "bids", "patterns")
 _TAGS = ("name of a subject", "files of a subject")
 
 
-def _tag(subject: object) -> str:
-    return _TAGS[0] if isinstance(subject, str) else _TAGS[1]
-
-
 NameOrFiles = Annotated[
-    Annotated[Name, Tag(_TAGS[0])] | Annotated[Subject, Tag(_TAGS[1])], Discriminator(_tag)
+    Annotated[Name, Tag(_TAGS[0])] | Annotated[Subject, Tag(_TAGS[1])],
+    Discriminator(lambda subject: _TAGS[0] if isinstance(subject, str) else _TAGS[1]),
 ]
 """A subject of a BIDS data set, or one whose files are listed."""
 
@@ -562,6 +571,9 @@ class Brain(Section):
     what it holds."""
     derivatives: str = setting(default="", later=True)
     """Folder of fMRIPrep's output (images, confounds); empty: the images of the data set itself."""
+    tedana: str = setting(default="", later=True)
+    """Folder of tedana's output (desc-ICA_mixing.tsv, desc-tedana_metrics.tsv), for the strategy
+    "tedana" of [glm]; empty: these files lie beside the images."""
     task: str = setting(default="", later=True)
     """Label of the task; needed where there are several."""
     space: str = setting(default="", later=True)
@@ -850,7 +862,26 @@ class Selection(Section):
     )
     """Score of voxels."""
     radius_mm: float = setting(SELECT, "radius_mm", later=True, gt=0)
-    """With criterion = "searchlight": radius of the spheres, mm."""
+    """With criterion = "searchlight": radius of the spheres, or of the disks on meshes, mm."""
+    meshes: str = setting(default="", later=True)
+    """With criterion = "searchlight", for series on surfaces: file of the mesh of each hemisphere,
+    on which the disks lie, such as "sub-{subject}_hemi-{hemi}_midthickness.surf.gii".
+    ``{subject}`` stands for the label of a subject (as in [brain.rois]), ``{hemi}`` for L and R, or
+    lh and rh."""
+
+    @model_validator(mode="after")
+    def _meshes_go_with_searchlight(self) -> Self:
+        if self.meshes and self.criterion != "searchlight":
+            raise ValueError(
+                f'meshes are for criterion = "searchlight", and it is "{self.criterion}"; give '
+                "that, or leave them out"
+            )
+        if self.meshes and "{hemi}" not in self.meshes:
+            raise ValueError(
+                f"meshes is '{self.meshes}', and each hemisphere has a mesh of its own; write "
+                "{hemi} where the file names say it"
+            )
+        return self
 
 
 class Rsa(Section):
@@ -923,6 +954,26 @@ class Rsa(Section):
     )
     n_permutations: int = setting(IMAGE_TYPES, "n_permutations", later=True, ge=0)
     """Permutations of labels, for p of similarities; 0: no such p."""
+    brain_measure: str = setting(default="", later=True)
+    """Dissimilarity over voxels where it is another than `measure`, such as "crossnobis" or
+    "mahalanobis", which need the noise of voxels; empty: `measure`."""
+    noise: str = setting(
+        BRAIN_RDMS,
+        "noise",
+        description='For brain_measure = "mahalanobis" and "crossnobis": estimator of the noise '
+        'covariance of voxels: {choices}. With "none" (crossnobis only) they are equally noisy.',
+        choices="neurometamer.rsa.searchlight.questions:NOISE",
+        later=True,
+    )
+    residuals: bool = setting(default=False, later=True)
+    """For the same measures: estimate the noise from the residuals of the general linear model, in
+    place of presentations minus the mean of their image."""
+    folds: Literal["run", "presentation", "session"] = setting(BRAIN_RDMS, "folds", later=True)
+    """For brain_measure = "crossnobis": independent parts of the data."""
+    allow_chosen: bool = setting(BRAIN_RDMS, "allow_chosen", description="{meaning}", later=True)
+    pooled: bool = setting(default=False, later=True)
+    """One RDM a region over the voxels of all subjects side by side, as Zhang et al. (2018, CCN:
+    voxels_per_roi = 100 of each); false: one a subject."""
 
     @field_validator("measure", mode="before")
     @classmethod
@@ -935,10 +986,67 @@ class Rsa(Section):
             "folds": "several presentations in independent runs, which a network does not have",
         }
         raise ValueError(
-            f"'{value}' needs {lack[entry.needs]}, and RDMs of network and cortex must be of one "
-            f"measure; use one of {', '.join(choices_of(MEASURES))}, or 'neurometamer rdm "
-            f"--measure {value}' for regions alone"
+            f"'{value}' needs {lack[entry.needs]}; use one of {', '.join(choices_of(MEASURES))}, "
+            f'or brain_measure = "{value}" for the regions alone'
         )
+
+    @property
+    def of_brain(self) -> str:
+        """Dissimilarity over voxels.
+
+        Returns
+        -------
+        str
+            `brain_measure`, or `measure` where it is empty.
+        """
+        return self.brain_measure or self.measure
+
+    @field_validator("brain_measure", mode="after")
+    @classmethod
+    def _brain_measure_is_known(cls, value: str) -> str:
+        known = look_up(MEASURES) if value else {}
+        if value and value not in known:
+            raise unknown_name("brain_measure", value, known)
+        return value
+
+    @model_validator(mode="after")
+    def _noise_has_a_measure(self) -> Self:
+        fields = type(self).model_fields
+        used = {"": (), "noise": ("noise", "residuals")}
+        names = ("noise", "residuals", "folds", "allow_chosen")
+        needs = look_up(MEASURES)[self.brain_measure].needs if self.brain_measure else ""
+        unused = []
+        for name in names:
+            is_given = getattr(self, name) != fields[name].get_default()
+            if is_given and name not in used.get(needs, names):
+                unused.append(name)
+        if unused:
+            raise ValueError(
+                f"{name_ids(unused)} would change nothing with brain_measure = "
+                f'"{self.brain_measure}"; give brain_measure = "crossnobis" ("mahalanobis" for '
+                "noise and residuals alone), or leave these out"
+            )
+        if self.noise == "none" and (self.residuals or needs == "noise"):
+            raise ValueError(
+                'noise = "none" takes voxels as equally noisy, which fits neither residuals nor '
+                "mahalanobis; give an estimator of noise, or crossnobis without residuals"
+            )
+        if self.pooled and self.residuals:
+            raise ValueError(
+                "pooled and residuals: time courses of subjects differ and have no common noise; "
+                "leave out one of the two"
+            )
+        if self.pooled and needs == "folds" and self.folds == "run":
+            raise ValueError(
+                'pooled crossnobis with folds = "run": runs of subjects differ; give folds = '
+                '"presentation"'
+            )
+        if self.pooled and self.interval in ("subjects", "dual"):
+            raise ValueError(
+                f'pooled makes one of all subjects, and interval = "{self.interval}" resamples '
+                'subjects; give "stimuli", or leave out pooled'
+            )
+        return self
 
     @field_validator("comparator", mode="before")
     @classmethod
@@ -1123,30 +1231,27 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
     try:
         return StudySettings.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{where}: {_first_problem(error)}") from None
-
-
-def _first_problem(error: ValidationError) -> str:
-    """Write the first problem in one line: section and key, what came, what is allowed."""
-    problem = error.errors()[0]
+        problem = error.errors()[0]
     keys = [str(part) for part in problem["loc"] if part not in _TAGS]
     dotted = ".".join(keys)
+    text = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        *sections, key = keys
-        place = ".".join(sections) or "top level"
+        *names, key = keys
         section: Any = StudySettings
-        for name in sections:
+        for name in names:
             # else the number in a list of sections, or the name in a table of them
             if name in section.model_fields:
                 section = _section_in(section.model_fields[name].annotation)
-        return f"[{place}] {unknown_name('key', key, section.model_fields)}"
-    if problem["type"] == "missing":
-        return f"{dotted} is missing; give it."
-    text = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{dotted}: {text}."
-    given = repr(problem["input"])
-    return f"{dotted}: {text}; got {given[:80]}."
+        place = ".".join(names) or "top level"
+        message = f"[{place}] {unknown_name('key', key, section.model_fields)}"
+    elif problem["type"] == "missing":
+        message = f"{dotted} is missing; give it."
+    elif problem["type"] == "value_error":
+        message = f"{dotted}: {text}."
+    else:
+        given = repr(problem["input"])
+        message = f"{dotted}: {text}; got {given[:80]}."
+    raise InputError(f"{where}: {message}")
 
 
 def _section_in(annotation: Any) -> Any:

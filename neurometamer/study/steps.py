@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fmri.bids import sidecar_files
+from fmri.confounds import metrics_beside, mixing_beside
 from fmri.rois.regions import region_files
 from fmri.series import hemisphere_files
 from neurometamer.arguments import checked
 from neurometamer.store import read_table
 from neurometamer.study import brain_steps, contrast_maps, image_steps, result_steps
-from neurometamer.study.brain_steps import scanned, subject_names, with_contrasts
+from neurometamer.study.brain_steps import mesh_files, scanned, subject_names, with_contrasts
 from neurometamer.study.checks import Problem, find_problems, raise_errors
 from neurometamer.study.contrast_maps import localizer_files
 from neurometamer.study.plan import Reporter, Step, Workspace, carry_out
@@ -428,8 +429,19 @@ def _run_files(work: Workspace, files: Subject | Localizer, hemispheres: str) ->
         listed += sidecar_files(image)
     if work.settings.glm.strategy:  # CompCor components are described beside their table
         beside = [work.source(file).with_suffix(".json") for file in files.confounds]
+        if "tedana" in work.settings.glm.strategy:
+            mixing = [work.source(file) for file in files.tedana]
+            mixing = mixing or [mixing_beside(work.source(file)) for file in files.confounds]
+            beside += [*mixing, *map(metrics_beside, mixing)]
         listed += [file for file in beside if file.is_file()]
     return listed
+
+
+def _meshes(work: Workspace, subject: str) -> list[Path]:
+    """Name the meshes on which the voxels of a subject are selected."""
+    if not work.settings.selection.meshes or _is_simulated(work):
+        return []
+    return list(mesh_files(work, scanned(work, subject)).values())
 
 
 def _localizer_files(work: Workspace, subject: str) -> list[Path]:
@@ -539,7 +551,18 @@ STEPS: dict[str, StepEntry] = {
         parts=_subjects,
         needs=("stimuli", "betas-{part}"),
         sections=("selection",),
+        reads=(_meshes,),
         writes=("patterns/*",),
+    ),
+    "residuals": StepEntry(
+        title="residuals of {part}",
+        run=brain_steps.residuals,
+        when=lambda work: _has_brain(work) and work.settings.rsa.residuals,
+        parts=_subjects,
+        needs=("stimuli", "cortex"),
+        sections=("glm", SUBJECT_SECTION),
+        reads=(_subject_files,),
+        writes=(".state/residuals/*",),
     ),
     "regions": StepEntry(
         title="sizes, reliability and ceilings of regions",
@@ -552,7 +575,7 @@ STEPS: dict[str, StepEntry] = {
         title="brain RDMs",
         run=brain_steps.brain_rdms,
         when=_has_brain,
-        needs=("stimuli", "patterns"),
+        needs=("stimuli", "patterns", "residuals"),
         sections=("rsa",),
         writes=("rdms/brain.h5",),
     ),

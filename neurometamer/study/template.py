@@ -35,6 +35,7 @@ SUBJECT = """\
 # subjects = ["01", "02"]
 # rois = { V1 = "rois/sub-{subject}_V1.nii.gz", LO = "rois/sub-{subject}_LO.nii.gz" }
 # id_column = "stim_file"     # where trial_type does not hold the image ids
+# tedana = "bids/derivatives/tedana"  # for the strategy "tedana" of [glm]
 # and look first at what there is: neurometamer fmri layout bids --derivatives …
 
 # Or your own data file by file: set source = "bold" above, and give one such block a subject.
@@ -193,9 +194,9 @@ def _write_out(section: str, values: dict[str, Any], lines: list[str]) -> None:
     nested = {}
     lines.append(f"[{section}]")
     for key, item in values.items():
-        is_listed = section == "brain" and key == "subjects"
-        if is_listed and not any(isinstance(subject, str) for subject in item):
-            subjects = item
+        names_subjects = section == "brain" and key == "subjects"
+        if names_subjects and not any(isinstance(subject, str) for subject in item):
+            subjects = item  # their files are listed
         elif section == "brain" and isinstance(item, dict):
             nested[key] = item
         else:

@@ -104,11 +104,6 @@ def _sample_l2(random: np.random.Generator, shape: tuple[int, ...], radius: floa
     return (direction * scale).astype(np.float32)
 
 
-def _sample_linf(random: np.random.Generator, shape: tuple[int, ...], radius: float) -> np.ndarray:
-    change = random.uniform(-radius, radius, shape)
-    return change.astype(np.float32)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Ball:
     """A kind of ball around an image: an entry of `BALLS`.
@@ -164,7 +159,9 @@ BALLS: Mapping[str, Ball] = {
     ),
     "linf": Ball(
         project=project_linf,
-        sample=_sample_linf,
+        sample=lambda random, shape, radius: random.uniform(-radius, radius, shape).astype(
+            np.float32
+        ),
         largest=lambda n_values: 1.0,
         name="L-infinity",
     ),

@@ -26,7 +26,6 @@ def test_voxels_are_those_of_nilearn(tmp_path, suffix, dtype, monkeypatch):
     nibabel.save(image, path)
     mask = rng.random((6, 5, 4)) > 0.6
     # several slabs, the last one shorter
-    monkeypatch.setattr(extraction, "_MAPPED_BYTES", 5 * mask.size * dtype().itemsize)
     monkeypatch.setattr(extraction, "_SLAB_BYTES", 50 * dtype().itemsize)
     masker = NiftiMasker(nibabel.Nifti1Image(mask.astype(np.uint8), image.affine), standardize=None)
     peer = masker.fit_transform(nibabel.load(path))

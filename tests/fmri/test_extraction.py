@@ -51,7 +51,8 @@ def saved(path, kind="nifti1", dtype="<i2", slope=1.0, inter=0.0, shape=SHAPE):
 @pytest.mark.parametrize("scale", [(1.0, 0.0), (0.013, 0.0), (2.5, -7.0)])
 def test_every_layout_gives_the_bits_of_nibabel(tmp_path, kind, dtype, scale, monkeypatch):
     monkeypatch.setattr(extraction, "_SLAB_BYTES", 48)
-    monkeypatch.setattr(extraction, "_MAPPED_BYTES", 900)
+    monkeypatch.setattr(extraction, "_GAP_BYTES", 8)
+    monkeypatch.setattr(extraction, "_BLOCK_BYTES", 120)
     mask = np.random.default_rng(1).random(SHAPE[:3]) > 0.5
     for suffix in (".hdr",) if kind == "pair" else (".nii", ".nii.gz"):
         path = saved(tmp_path / f"run{suffix}", kind, dtype, *scale)
@@ -172,7 +173,15 @@ def test_damaged_images_are_read_or_refused(small_files, tmp_path, data):
 # --------------------------------------------------------------------------------------------- HDF5
 
 TRIALS = np.random.default_rng(0).integers(-3000, 3000, (30, 7, 9, 8)).astype(np.int16)
-LAYOUTS = [None, (1, 7, 9, 8), (30, 2, 3, 3), (4, 5, 4, 3), (7, 1, 1, 8), (30, 7, 9, 8)]
+LAYOUTS = [
+    None,
+    (1, 7, 9, 8),
+    (30, 1, 1, 1),
+    (30, 2, 3, 3),
+    (4, 5, 4, 3),
+    (7, 1, 1, 8),
+    (30, 7, 9, 8),
+]
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -203,7 +212,8 @@ def test_hdf5_of_any_layout_gives_the_values_of_h5py(tmp_path, axis, chunks):
 
 def test_hdf5_in_slabs_and_behind_a_user_block(tmp_path, monkeypatch):
     monkeypatch.setattr(extraction, "_SLAB_BYTES", 3000)
-    monkeypatch.setattr(extraction, "_MAPPED_BYTES", 3000)
+    monkeypatch.setattr(extraction, "_BOX_BYTES", 700)
+    monkeypatch.setattr(extraction, "_GAP_BYTES", 8)
     mask = np.random.default_rng(6).random(TRIALS.shape[1:]) > 0.7
     for name, block in (("plain.h5", 0), ("block.h5", 512)):
         with h5py.File(tmp_path / name, "w", userblock_size=block) as file:
@@ -213,6 +223,28 @@ def test_hdf5_in_slabs_and_behind_a_user_block(tmp_path, monkeypatch):
             for number in range(len(LAYOUTS)):
                 values = read_hdf5_voxels(file[str(number)], mask, rows=[29, 0, 0, 13])
                 np.testing.assert_array_equal(values, TRIALS[[29, 0, 0, 13]][:, mask])
+
+
+def test_chunks_of_one_voxel_are_read_faster_than_all_of_them(tmp_path):
+    path = tmp_path / "betas.h5"
+    values = np.random.default_rng(2).integers(-9000, 9000, (40, 24, 30, 24), dtype=np.int16)
+    mask = np.zeros(values.shape[1:], dtype=bool)
+    mask[4:12, 5:12, 3:9] = True
+    mask[8:16, 15:20, 12:20] = True
+    seconds = {"all": [], "some": []}
+    with h5py.File(path, "w") as file:
+        file.create_dataset("betas", data=values, chunks=(40, 1, 1, 1))
+    with open_hdf5(path) as file:
+        for _ in range(3):
+            begun = time.process_time()
+            everything = file["betas"][:]
+            seconds["all"].append(time.process_time() - begun)
+            begun = time.process_time()
+            read = read_hdf5_voxels(file["betas"], mask)
+            seconds["some"].append(time.process_time() - begun)
+            np.testing.assert_array_equal(read, everything[:, mask])
+    # 656 of 17,280 voxels: measured 44 times; 3.4 times with a call of h5py for each
+    assert min(seconds["all"]) > 10 * min(seconds["some"])
 
 
 @pytest.mark.parametrize("chunks", [None, (1, 3, 4, 2), (2, 3, 4, 2), (3, 2, 2, 1), (4, 1, 4, 2)])

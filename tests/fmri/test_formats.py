@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from fmri import read_patterns, read_published, write_patterns
-from fmri.betas.single_trials import chosen_on_all_runs
+from fmri.betas.single_trials import check_independent_runs, chosen_on_all_runs
 from fmri.formats import FORMATS, plan_published
 from neurometamer.errors import InputError
+from neurometamer.rsa import pattern_rdms
 
 GRID = (5, 6, 4)
 N_TRIALS = 750
@@ -238,13 +240,53 @@ def test_nsd_reads_some_sessions_and_all_voxels_of_a_file_without_names(tmp_path
     folder, betas = write_nsd(tmp_path)
     patterns = read_published(folder, "nsd", rois=["nsdgeneral"], sessions=["2"], ids="10KID")
     assert chosen_on_all_runs(patterns.provenance) == ("denoised", "shrunken")
+    assert patterns.provenance["version"] == "b3"
     plain = folder.rename(folder.with_name("betas_fithrf"))
     patterns = read_published(plain, "nsd", rois=["nsdgeneral"], sessions=["2"], ids="10KID")
     assert chosen_on_all_runs(patterns.provenance) == ()
+    assert patterns.provenance["version"] == "b2"
     assert patterns.values.shape == (N_TRIALS, 3 * 3 * 2)
     ijk = tuple(patterns.voxels[["i", "j", "k"]].to_numpy().T)
     np.testing.assert_array_equal(patterns.values, betas[ijk].T[N_TRIALS:])
     assert max(map(int, patterns.conditions)) < 500
+
+
+def test_a_version_of_nsd_that_no_folder_tells_is_told_as_unknown(tmp_path):
+    folder, _ = write_nsd(tmp_path)
+    own = folder.rename(folder.with_name("betas_mine"))
+    record = read_published(own, "nsd", rois=["nsdgeneral"]).provenance
+    assert (record["version"], record["folder"]) == ("unknown", "betas_mine")
+    with pytest.raises(InputError, match="are perhaps denoised or shrunken by what was chosen"):
+        check_independent_runs(record, "S1")
+    of = check_independent_runs(record, "S1", allow_chosen=True)
+    assert of == " of perhaps denoised or shrunken betas"
+
+
+def test_published_betas_that_were_chosen_on_all_runs_say_so(tmp_path):
+    """THINGS-fMRI and LAION-fMRI; crossvalidated distances refuse them unless asked."""
+    (tmp_path / "things").mkdir()
+    write_things(tmp_path / "things")
+    masks = write_maps(tmp_path / "maps")[1]
+    things = read_published(tmp_path / "things")
+    maps = read_published(tmp_path / "maps", rois=masks)
+    ids = list(things.conditions)
+    stimuli = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    for patterns in (things, maps):
+        assert chosen_on_all_runs(patterns.provenance) == ("denoised", "shrunken")
+        with pytest.raises(InputError, match="are denoised and shrunken by what was chosen on"):
+            check_independent_runs(patterns.provenance, "S1")
+    with pytest.raises(InputError, match="crossvalidated distances take runs for independent"):
+        pattern_rdms({"S1": things}, stimuli, measure="crossnobis", noise="none")
+
+
+def test_maps_of_a_plain_model_are_not_marked(tmp_path):
+    """Their sidecars say how betas were made, whatever the maps are called."""
+    masks = write_maps(tmp_path)[1]
+    for file in tmp_path.rglob("*_stat-effect_*.nii.gz"):
+        sidecar = file.with_name(file.name.replace(".nii.gz", ".json"))
+        sidecar.write_text(json.dumps({"Provenance": {"step": "estimate_betas"}}))
+    patterns = read_published(tmp_path, rois=masks)
+    assert chosen_on_all_runs(patterns.provenance) == ()
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,9 @@ def test_runs_are_matched_by_labels_and_subjects_by_the_whole_label(tmp_path):
     write_tsv(tmp_path / "sub-1" / "func" / "sub-1_task-x_run-1_events.tsv", events_table())
     layout = find_dataset(tmp_path)
     assert layout.runs.set_index("subject")["n_events"].to_dict() == {"1": 4, "01": 0}
+    phase = tmp_path / "sub-1" / "func" / "sub-1_task-x_run-01_part-phase_bold.nii.gz"
+    write_image(phase, (*SHAPE, N_VOLUMES), 0)
+    assert len(find_dataset(tmp_path).runs) == 2
     assert errors(layout) == [
         "sub-01 task-x run-1 has no events.tsv; add it to " + str(tmp_path) + ", or choose another "
         "task."
@@ -308,7 +311,8 @@ def test_several_images_of_a_run_are_an_error_that_lists_them_unless_one_is_chos
     assert sum("4 images fit: " in line for line in layout.describe()) == 2
     assert "4 images fit: " in message
     assert message.endswith(
-        "choose by desc (preproc, smoothAROMAnonaggr), echo (none, 2), resolution (none, 2)."
+        "choose by desc (--desc preproc, smoothAROMAnonaggr), echo (--echo none, 2), resolution "
+        "(--resolution none, 2)."
     )
     assert not layout.usable.any()
     with pytest.raises(InputError, match="4 images fit"):
@@ -326,19 +330,25 @@ def test_several_images_of_a_run_are_an_error_that_lists_them_unless_one_is_chos
 def test_several_spaces_tasks_and_hemispheres_are_to_be_chosen(written):
     raw, prep = written
     layout = find_dataset(raw, prep)
-    with pytest.raises(InputError, match=rf"images of several spaces: {MNI}, T1w, fsLR.*\(space\)"):
+    spaces = rf"images of several spaces: {MNI}, T1w, fsLR.*choose one .space, --space."
+    with pytest.raises(InputError, match=spaces):
         layout.read_runs("01")
     assert len(layout.read_runs("01", space="T1w")) == 4
     with pytest.raises(InputError, match="unknown space of sub-01 'T2w'"):
         layout.read_runs("01", space="T2w")
-    with pytest.raises(InputError, match="several hemispheres: L, R"):
-        layout.select("01", space="fsaverage5")
+    surfaces = layout.select("01", space="fsaverage5")
+    assert surfaces["hemisphere"].tolist() == ["L"] * 4  # the right one is found beside it
+    assert layout.files("01", space="fsaverage5")["bold"] == [*map(Path, surfaces["bold"])]
     with pytest.raises(InputError, match=r"unknown subject '3'.*01, 02"):
         layout.read_runs("3")
     with pytest.raises(InputError, match=r"unknown space in .*did you mean 'T1w'"):
         find_dataset(raw, prep, space="T1")
     with pytest.raises(InputError, match=r"unknown subject of .*'1'"):
         find_dataset(raw, prep, subjects=["1"])
+    with pytest.raises(InputError, match="unknown argument of find_dataset 'spaces'; did you mean"):
+        find_dataset(raw, prep, spaces="T1w")
+    with pytest.raises(InputError, match="LayoutOptions: runs is of the wrong type"):
+        find_dataset(raw, prep, runs="1")
 
 
 def test_facts_that_disagree_are_told_with_both_values(small):
@@ -373,7 +383,8 @@ def test_a_pattern_of_an_roi_that_fits_nobody_is_told_once(written):
     layout = find_dataset(raw, prep, space="T1w", rois={"V4": f"{raw}/*{{subject}}_V4.nii:2"})
     lines = [line for line in layout.describe() if "ROI 'V4'" in line]
     assert len(lines) == 1
-    assert "V4.nii:2 of any subject; correct the pattern of this ROI" in lines[0]
+    assert "V4.nii:2 of any of the 2 subjects (sub-01, sub-02); correct the pattern" in lines[0]
+    assert len(errors(layout)) == 1
 
 
 def test_what_is_missing_is_told_and_the_rest_is_listed(small):
@@ -394,7 +405,10 @@ def test_what_is_missing_is_told_and_the_rest_is_listed(small):
         f"sub-01: ROI 'V4': there is no {raw}/V4_01.nii; correct the pattern of this ROI, or leave "
         "the subject out."
     ]
-    with pytest.warns(UserWarning, match="run-2 is in the data set but has no image"):
+    with (
+        pytest.warns(UserWarning, match="run-2 is in the data set but has no image"),
+        pytest.warns(UserWarning, match="have no tables of confounds; none are in the model"),
+    ):
         runs = layout.read_runs("01")
     assert [run.confounds for run in runs] == [None]
     with (
@@ -411,6 +425,26 @@ def test_a_region_that_one_subject_lacks_is_told(written, tmp_path):
     (here / "sub-02" / "anat" / "sub-02_space-T1w_label-LO_mask.nii.gz").unlink()
     layout = find_dataset(tmp_path / "bids", here, space="T1w")
     assert "1 of 2 subjects have 'mask LO T1w', but not sub-02." in notes(layout)
+
+
+def test_what_differs_between_subjects_and_within_tables_is_noted(written, tmp_path):
+    raw, _ = written
+    shutil.copytree(raw, tmp_path / "bids")
+    here = tmp_path / "bids" / "derivatives" / "fmriprep"
+    shutil.rmtree(here / "sub-02" / "ses-2")
+    (here / "desc-aparcaseg_dseg.tsv").unlink()
+    file = here / "sub-01" / "ses-1" / "func" / f"{RUN}_desc-confounds_timeseries.tsv"
+    table = pd.read_csv(file, sep="\t")
+    table.loc[30, ["csf", "trans_x"]] = np.nan
+    write_tsv(file, table)
+    layout = find_dataset(tmp_path / "bids", here, space="T1w")
+    told = " ".join(notes(layout))
+    assert not errors(layout)
+    assert "1 of 2 subjects have session 2, but not sub-02." in told
+    assert "missing values (n/a) after its first row in csf, trans_x; such columns" in told
+    assert "sub-01_desc-aparcaseg_dseg.nii.gz: no table names its labels" in told
+    with pytest.raises(InputError, match=r"missing or non-numeric values .* trans_x; repair"):
+        layout.read_runs("01")
 
 
 def test_a_real_tree_whose_images_are_empty_is_listed(shared_data):

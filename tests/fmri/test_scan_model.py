@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fmri import (
@@ -18,6 +19,7 @@ from fmri import (
     simulate_subject,
 )
 from fmri.rois.regions import read_masks
+from fmri.run_quality import QUALITY, quality_agreement
 from neurometamer import InputError
 from neurometamer.store import read_table
 
@@ -69,6 +71,17 @@ def test_simulated_runs_measure_like_the_given_ones(measured, model, tmp_path):
         np.testing.assert_allclose(simulated[name], given[name], rtol=0.1, err_msg=name)
     np.testing.assert_allclose(simulated["ar1"], given["ar1"], atol=0.03)
     np.testing.assert_allclose(simulated["ncsnr_25"], given["ncsnr_25"], rtol=0.1, atol=0.03)
+
+
+def test_the_agreement_tells_chance_from_misfit(model):
+    """Planted regions are matched within 10 %, and chance moves their measures by less."""
+    table = model.agreement.set_index("measure")
+    assert table["alike"].all()
+    reliability = table.loc["rdm_reliability"]
+    assert (reliability["difference"] < 0.1).all() and (reliability["chance"] < 0.15).all()
+    quality = model.quality.set_index("source")
+    np.testing.assert_array_equal(reliability["measured"], quality.loc["measured"].iloc[:, -1])
+    np.testing.assert_allclose(reliability["simulated"], quality.loc["simulated"].iloc[:, -1])
 
 
 def test_the_planted_responses_are_found_again(model, tmp_path):
@@ -178,27 +191,49 @@ def test_the_command(measured, tmp_path):
     )
     table = read_table(out / "quality.csv")
     assert table["source"].tolist() == ["measured", "simulated"]
+    agreement = read_table(out / "agreement.csv")
+    assert agreement["measure"].tolist() == list(QUALITY)
+    assert (agreement["low"] <= agreement["high"]).all()
     assert len(list(out.glob("sub-*/*_bold.nii"))) == 6
+
+
+def test_what_no_simulated_run_shows_is_unlike():
+    measured = pd.DataFrame({"roi": ["V1"], **dict.fromkeys(QUALITY, 1.0)})
+    copies = [measured.assign(tsnr=value, ar1=value + 1) for value in (0.95, 1.02, 1.03)]
+    table = quality_agreement(measured, copies).set_index("measure")
+    assert table.loc["tsnr", ["inside", "alike"]].tolist() == [True, True]
+    assert table.loc["ar1", ["inside", "alike"]].tolist() == [False, False]
+    assert table.loc["tsnr", "difference"] == pytest.approx(0)
+    assert table.loc["ar1", "difference"] == pytest.approx(1)
+    spread = np.std([0.95, 1.02, 1.03])
+    assert table.loc["tsnr", "chance"] == pytest.approx(spread)
+
+
+def haxby(folder, resolution):
+    """The runs of one subject of Haxby et al. (2001): one slice, or 25 mm voxels."""
+    every = sorted((folder / "func").glob("*_bold.nii.gz"))
+    bold = [path for path in every if ("res-" in path.name) == bool(resolution)]
+    events, motion = (
+        sorted((folder / "func").glob(f"*_{kind}.tsv")) for kind in ("events", "motion")
+    )
+    return read_runs(bold, events, motion)
 
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_subjects_like_haxby(shared_data, tmp_path):
-    """One slice of Haxby et al. (2001), 530 voxels; its RDMs are not reliable (r = 0)."""
+@pytest.mark.parametrize(("resolution", "name"), [("", "slice_brain"), ("25mm", "res-25mm_brain")])
+def test_subjects_like_haxby(shared_data, resolution, name):
+    """Eight categories: chance moves the reliability of RDMs by .08 to .12, so much that 10 % of
+    a measured -.01 or .13 say nothing; it is inside of what simulated runs show."""
     folder = shared_data / "haxby_1slice" / "sub-001"
-    bold = sorted(
-        path for path in (folder / "func").glob("*_bold.nii.gz") if "res-" not in path.name
-    )
-    events, motion = (
-        sorted((folder / "func").glob(f"*_{kind}.tsv")) for kind in ("events", "motion")
-    )
-    runs = read_runs(bold, events, motion)
-    masks = {"slice": folder / "masks" / "slice_brain.nii.gz"}
-    scan = fit_scan(runs, masks)
-    subject = simulate_like(scan, tmp_path, subject="like", seed=0)
-    given = scan_quality(runs, masks).iloc[0]
-    found = scan_quality(opened(subject), subject.masks).iloc[0]
-    for name in ("tsnr", "fwhm_mm"):
-        assert found[name] == pytest.approx(given[name], rel=0.1)
-    for name in ("ar1", "ncsnr_25", "ncsnr_50", "ncsnr_75"):
-        assert found[name] == pytest.approx(given[name], rel=0.1, abs=0.03)
+    masks = {"brain": folder / "masks" / f"{name}.nii.gz"}
+    scan = fit_scan(haxby(folder, resolution), masks)
+    table = scan.agreement.set_index("measure")
+    for measure in ("tsnr", "fwhm_mm"):
+        assert table.loc[measure, "difference"] < 0.12
+    for measure in ("ar1", "ncsnr_25", "ncsnr_50", "ncsnr_75"):
+        row = table.loc[measure]
+        assert row["simulated"] == pytest.approx(row["measured"], rel=0.1, abs=0.06)
+    reliability = table.loc["rdm_reliability"]
+    assert reliability["inside"] and reliability["chance"] > 0.5
+    assert reliability["high"] - reliability["low"] > 0.2

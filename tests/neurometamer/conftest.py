@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 PHOTOGRAPHS = (
@@ -62,6 +64,60 @@ def write_small_study(folder: Path) -> Path:
 def write_study() -> Callable[[Path], Path]:
     """Give the function that writes the small study into a folder and returns its study file."""
     return write_small_study
+
+
+@pytest.fixture(scope="session")
+def cichy_rdms(shared_data: Path):
+    """RDMs of 15 people who saw 92 images (Cichy et al. 2014)."""
+    from neurometamer.rsa.compute import label_rdms
+
+    with h5py.File(shared_data / "rdms92.h5") as file:
+        matrices = {roi: file["cichy2014"][roi][...].astype(np.float64) for roi in ("EVC", "IT")}
+    first, second = np.triu_indices(92, 1)
+    return label_rdms(
+        np.concatenate([matrices[roi][:, first, second] for roi in matrices]),
+        conditions=[f"img_{i:03d}" for i in range(1, 93)],
+        rdm_descriptors={
+            "subject": [f"S{i:02d}" for i in range(1, 16)] * 2,
+            "roi": ["EVC"] * 15 + ["IT"] * 15,
+        },
+        measure="1 - Pearson",
+    )
+
+
+@pytest.fixture(scope="session")
+def squeezenet_92(shared_data: Path) -> tuple:
+    """Activations of a trained SqueezeNet to the same 92 images, and the table of these."""
+    import torch
+    import torchvision
+
+    from neurometamer.activations import compute_activations
+    from stimuli_gen import Preprocessing, load_photographs, stage_model
+
+    preprocessing = Preprocessing(
+        size=(227, 227),
+        resize=227,
+        interpolation="bilinear",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+    network = torchvision.models.squeezenet1_0(weights=None)
+    with np.load(shared_data / "weights" / "squeezenet1_0_imagenet.npz") as weights:
+        network.load_state_dict(
+            {name: torch.from_numpy(weights[name].astype(np.float32)) for name in weights.files}
+        )
+    stages = [f"features.{i}" for i in (1, 3, 4, 5, 7, 8, 9, 10, 12)]
+    model = stage_model(
+        network,
+        stages={stage: stage for stage in stages},
+        preprocessing=preprocessing,
+        name="squeezenet1_0",
+        weights="imagenet",
+        trained=True,
+        class_names=[str(i) for i in range(1000)],
+    )
+    images = load_photographs(sorted((shared_data / "images92").glob("*.png")), preprocessing)
+    return compute_activations(model, images), images.table
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -173,6 +174,38 @@ def test_a_step_that_reports_nothing_says_how_long_it_takes(monkeypatch):
     reporter.finish(0.0, kept=True)
     time.sleep(0.1)
     assert said.getvalue().splitlines()[-1] == "[3/3] quick step: already done"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        # one unit prepares a stage, a thousand others are quick: 20 stages of 3.4 s
+        ([3.0, *[4e-4] * 1000] * 20, 65),
+        # the first waits for imports
+        ([30.0, *[0.5] * 99], 48),
+        ([0.5] * 100, 48),
+    ],
+)
+@pytest.mark.parametrize("begins", ["at none", "at the first", "resumed"])
+def test_the_time_to_go_does_not_count_what_is_prepared_once(monkeypatch, seconds, told, begins):
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr("neurometamer.cli.console.time", clock)
+    now, said = 100.0, io.StringIO()
+    reporter = ConsoleReporter(Console(file=said, width=200))
+    reporter.start(1, 1, "encoding")
+    kept = 7000 if begins == "resumed" else 0
+    total = kept + len(seconds)
+    if begins != "at the first":
+        reporter.advance(kept, total)
+    for done, took in enumerate(seconds, start=kept + 1):
+        now += took
+        reporter.advance(done, total)
+    lines = said.getvalue().splitlines()
+    reporter.close()
+    assert len(lines) == 1, lines
+    about = re.match(r"\[1/1\] encoding: about (\d+) s to go", lines[0])
+    assert about is not None, lines
+    assert int(about[1]) == pytest.approx(told, rel=0.05)
 
 
 def bad_input(*arguments: object, cwd: Path | None = None) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import rsatoolbox
 from rsatoolbox.inference import boot_noise_ceiling
 
-from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError
 from neurometamer.rsa.comparators.table import COMPARATORS, noise_ceiling
 from neurometamer.rsa.compare import compare_rdms
@@ -269,30 +267,13 @@ def test_bad_requests_are_answered():
 # ---------------------------------------------------------------------------------------- real data
 
 
-def real_brain(folder):
-    names = [f"img_{i:03d}" for i in range(1, 93)]
-    with h5py.File(folder / "rdms92.h5") as file:
-        matrices = {roi: file["cichy2014"][roi][...].astype(np.float64) for roi in ("EVC", "IT")}
-    first, second = np.triu_indices(92, 1)
-    return label_rdms(
-        np.concatenate([matrices[roi][:, first, second] for roi in matrices]),
-        conditions=names,
-        rdm_descriptors={
-            "subject": [f"S{i:02d}" for i in range(1, 16)] * 2,
-            "roi": ["EVC"] * 15 + ["IT"] * 15,
-        },
-        measure="1 - Pearson",
-    )
-
-
 @pytest.mark.data
-def test_ceilings_of_92_images(shared_data):
-    brain = real_brain(shared_data)
+def test_ceilings_of_92_images(cichy_rdms):
     for roi, scaled, raw in (
         ("EVC", (0.242, 0.392), (0.239, 0.386)),
         ("IT", (0.453, 0.542), (0.449, 0.535)),
     ):
-        rdms = brain.subset("roi", roi)
+        rdms = cichy_rdms.subset("roi", roi)
         np.testing.assert_allclose(noise_ceiling(rdms), scaled, atol=5e-4)
         np.testing.assert_allclose(
             noise_ceiling(rdms, pool="raw"), raw, atol=5e-4
@@ -301,44 +282,15 @@ def test_ceilings_of_92_images(shared_data):
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_squeezenet_against_early_visual_and_inferotemporal_cortex(shared_data):
-    import torch
-    import torchvision
-
-    from stimuli_gen.models import stage_model
-    from stimuli_gen.photographs import Preprocessing, load_photographs
-
-    preprocessing = Preprocessing(
-        size=(227, 227),
-        resize=227,
-        interpolation="bilinear",
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-    )
-    network = torchvision.models.squeezenet1_0(weights=None)
-    with np.load(shared_data / "weights" / "squeezenet1_0_imagenet.npz") as weights:
-        network.load_state_dict(
-            {name: torch.from_numpy(weights[name].astype(np.float32)) for name in weights.files}
-        )
-    stages = [f"features.{i}" for i in (1, 3, 4, 5, 7, 8, 9, 10, 12)]
-    model = stage_model(
-        network,
-        stages={stage: stage for stage in stages},
-        preprocessing=preprocessing,
-        name="squeezenet1_0",
-        weights="imagenet",
-        trained=True,
-        class_names=[str(i) for i in range(1000)],
-    )
-    images = load_photographs(sorted((shared_data / "images92").glob("*.png")), preprocessing)
-    activations = compute_activations(model, images)
+def test_squeezenet_against_early_visual_and_inferotemporal_cortex(squeezenet_92, cichy_rdms):
+    activations, images = squeezenet_92
     best = {}
     for measure in ("spearman", "pearson"):
-        rdms = activation_rdms(activations, images.table, measure=measure)
+        rdms = activation_rdms(activations, images, measure=measure)
         shuffled = take_conditions(
             rdms, np.random.default_rng(0).permutation(92)
         )  # joined by id, not by position
-        table = layer_by_roi(shuffled, real_brain(shared_data), image_type=None, n_resamples=100)
+        table = layer_by_roi(shuffled, cichy_rdms, image_type=None, n_resamples=100)
         assert len(table) == 9 * 2 * 16
         assert table["n"].eq(92).all()
         mean = table[table["subject"] == "mean"]
@@ -387,11 +339,10 @@ def test_progress_comes_while_stimuli_are_resampled_and_says_how_long_it_takes(m
     monkeypatch.setattr(console, "LONG_S", 0.0)
     reporter = console.ConsoleReporter(Console(file=out, width=200))
     reporter.start(1, 1, "compare")
-    for done in range(5):  # told after three units, or a tenth
+    for done in range(6):  # told after three units beside the first, or a tenth
         reporter.advance(done, 1000)
-    reporter.advance(0, 15)  # another part, whose time is told anew
-    reporter.advance(1, 15)
-    reporter.advance(2, 15)
+    for done in range(5):  # another part, whose time is estimated afresh
+        reporter.advance(done, 15)
     text = out.getvalue()
     assert text.count("to go") == 2
-    assert "997 of 1000 left" in text and "13 of 15 left" in text
+    assert "996 of 1000 left" in text and "12 of 15 left" in text

@@ -37,6 +37,7 @@ from neurometamer.run_options import RunOptions
 from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.zoo import load_model
 from stimuli_gen import (
+    Penalty,
     StimulusSet,
     at_size,
     judge,
@@ -379,6 +380,9 @@ def test_jobs_of_random_sets_go_on_where_they_stopped(made, zoo, tmp_path):
     )
     with pytest.raises(InputError, match="is another job"):
         plan_sets(tmp_path, sets, **{**options, "steps": 3})
+    smooth = Penalty(kind="total_variation", weight=1.0)
+    with pytest.raises(InputError, match="jobs of sets hold no penalties"):
+        plan_sets(tmp_path, sets, **options, penalties=[smooth])
     (tmp_path / "set001" / "job.json").write_text("{}")
     assert plan_sets(tmp_path, sets, **options)["state"].tolist() == ["done", "done"]
     assert job_states(tmp_path)["size"].tolist() == [1, 1]

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +16,6 @@ from rsatoolbox.rdm import RDMs
 from scipy.stats import false_discovery_control, spearmanr, ttest_1samp
 
 from neurometamer import commands
-from neurometamer.activations import compute_activations
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.rsa.compare import compare_rdms
@@ -650,58 +648,13 @@ def test_bad_requests_are_answered():
 # ---------------------------------------------------------------------------------------- real data
 
 
-def real_brain(folder):
-    with h5py.File(folder / "rdms92.h5") as file:
-        matrices = {roi: file["cichy2014"][roi][...].astype(np.float64) for roi in ("EVC", "IT")}
-    first, second = np.triu_indices(92, 1)
-    return label_rdms(
-        np.concatenate([matrices[roi][:, first, second] for roi in matrices]),
-        conditions=[f"img_{i:03d}" for i in range(1, 93)],
-        rdm_descriptors={
-            "subject": [f"S{i:02d}" for i in range(1, 16)] * 2,
-            "roi": ["EVC"] * 15 + ["IT"] * 15,
-        },
-        measure="1 - Pearson",
-    )
-
-
-def squeezenet_rdms(folder):
-    import torch
-    import torchvision
-
-    from stimuli_gen.models import stage_model
-    from stimuli_gen.photographs import Preprocessing, load_photographs
-
-    preprocessing = Preprocessing(
-        size=(227, 227),
-        resize=227,
-        interpolation="bilinear",
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-    )
-    network = torchvision.models.squeezenet1_0(weights=None)
-    with np.load(folder / "weights" / "squeezenet1_0_imagenet.npz") as weights:
-        network.load_state_dict(
-            {name: torch.from_numpy(weights[name].astype(np.float32)) for name in weights.files}
-        )
-    stages = [f"features.{i}" for i in (1, 3, 4, 5, 7, 8, 9, 10, 12)]
-    model = stage_model(
-        network,
-        stages={stage: stage for stage in stages},
-        preprocessing=preprocessing,
-        name="squeezenet1_0",
-        weights="imagenet",
-        trained=True,
-        class_names=[str(i) for i in range(1000)],
-    )
-    images = load_photographs(sorted((folder / "images92").glob("*.png")), preprocessing)
-    return activation_rdms(compute_activations(model, images), images.table, measure="pearson")
-
-
 @pytest.mark.data
 @pytest.mark.slow
-def test_golden_squeezenet_against_early_visual_and_inferotemporal_cortex(shared_data):
-    network, brain = squeezenet_rdms(shared_data), real_brain(shared_data)
+def test_golden_squeezenet_against_early_visual_and_inferotemporal_cortex(
+    squeezenet_92, cichy_rdms
+):
+    activations, images = squeezenet_92
+    network, brain = activation_rdms(activations, images, measure="pearson"), cichy_rdms
     table = layer_matrix(
         network, brain, image_type=None, n_resamples=0, n_permutations=10_000, seed=0
     )

@@ -512,7 +512,7 @@ def test_a_mesh_needs_its_hemisphere(tmp_path):
     }
     plain = write_sphere(tmp_path / "cortex.surf.gii")
     with pytest.raises(
-        InputError, match=r"name cortex\.surf\.gii does not tell the hemisphere; write --hemisphere"
+        InputError, match=r"name cortex\.surf\.gii does not name the hemisphere; write --hemisphere"
     ):
         commands.searchlight(tmp_path / "maps", mesh=plain, **given)
     with pytest.raises(InputError, match="unknown hemisphere 'lefft'; did you mean 'left'"):
@@ -652,7 +652,7 @@ def test_many_rdms_are_capped_and_the_page_and_the_console_tell(folder):
     pairs = read_table(folder / "page" / "figures" / "rdms_1.csv")
     assert pairs.groupby("column").size().eq(28).all()
     assert pairs["column"].nunique() == 48
-    assert "Neither the RDMs nor the images tell categories" not in text  # the RDMs tell kinds
+    assert "Neither the RDMs nor the images name categories" not in text  # the RDMs tell kinds
 
 
 def test_figures_of_an_earlier_run_are_not_left_beside_a_new_page(folder):
@@ -674,7 +674,7 @@ def test_rdms_of_others_are_drawn_as_ours(folder, suffix):
     path = as_others_write(one, folder / f"theirs{suffix}")
     commands.draw(path, [folder / "png"], folder / "page")
     text = checked_page(folder / "page")
-    assert "Neither the RDMs nor the images tell categories" in text
+    assert "Neither the RDMs nor the images name categories" in text
     assert "dissimilarity: not named" in text
     pairs = read_table(folder / "page" / "figures" / "rdms_1.csv")
     np.testing.assert_allclose(pairs["dissimilarity"], one.dissimilarities[0], rtol=1e-9)

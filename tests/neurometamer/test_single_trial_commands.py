@@ -110,7 +110,7 @@ def test_contrasts_are_written_as_derivatives_beside_betas(simulated, tmp_path):
     plain = fmri_betas(simulated.masks, tmp_path / "plain", **given, contrast="c0 - c1")
     root = tmp_path / "bids"
     for contrast in ("c0 - c1", "(c0 + c2) / 2 - c1"):
-        fmri_betas(simulated.masks, root, **given, contrast=contrast, bids=True)
+        fmri_betas(simulated.masks, root, **given, contrast=contrast, as_bids=True)
     names = sorted(path.name for path in root.rglob("*_contrast-c0VsC1_*.nii.gz"))
     task = file_labels(simulated.bold[0])["task"]
     start = f"sub-01_task-{task}_contrast-c0VsC1_stat-"
@@ -122,13 +122,13 @@ def test_contrasts_are_written_as_derivatives_beside_betas(simulated, tmp_path):
     sidecar = json.loads((root / "sub-01" / "func" / f"{start}t_statmap.json").read_text())
     assert sidecar["Weights"] == {"c0": 1.0, "c1": -1.0}
     with pytest.raises(InputError, match=r"is of the contrast 'c0 - c1', not of '2 . c0 - c1'"):
-        fmri_betas(simulated.masks, root, **given, contrast="2 * c0 - c1", bids=True)
+        fmri_betas(simulated.masks, root, **given, contrast="2 * c0 - c1", as_bids=True)
     with pytest.raises(InputError, match="neither letters nor digits of ASCII"):
-        fmri_betas(simulated.masks, root, **given, contrast="猫", bids=True)
+        fmri_betas(simulated.masks, root, **given, contrast="猫", as_bids=True)
     # maps of contrasts are no betas, and the only subject needs no name
     with pytest.raises(InputError, match="has no …_stat-effect_…_statmap"):
         fmri_patterns(simulated.masks, betas=root)
-    fmri_betas(simulated.masks, root, **given, bids=True, per="condition", noise_model="ols")
+    fmri_betas(simulated.masks, root, **given, as_bids=True, per="condition", noise_model="ols")
     assert len(fmri_patterns(simulated.masks, betas=root)) == 8
     (root / "sub-02").mkdir()
     with pytest.raises(InputError, match=r"has 2 subjects \(sub-01, sub-02\).*\(subject, --subj"):
@@ -139,12 +139,12 @@ def test_files_of_bids_need_a_subject(simulated, tmp_path):
     given = files(simulated)
     nameless = [tmp_path / "run1.nii.gz"]
     with pytest.raises(InputError, match=r"run1.nii.gz names no subject .*give subject \(--subj"):
-        fmri_betas(simulated.masks, tmp_path, **(given | {"bold": nameless}), bids=True)
+        fmri_betas(simulated.masks, tmp_path, **(given | {"bold": nameless}), as_bids=True)
 
 
 def test_derivatives_and_foreign_betas_become_patterns(simulated, tmp_path):
     root = fmri_betas(
-        simulated.masks, tmp_path / "bids", **files(simulated), bids=True, per="condition"
+        simulated.masks, tmp_path / "bids", **files(simulated), as_bids=True, per="condition"
     )
     patterns = fmri_patterns(simulated.masks, betas=root, subject="01")
     assert patterns.values.shape == (8, 60)

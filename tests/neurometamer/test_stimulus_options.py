@@ -20,7 +20,7 @@ from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.presets import PRESETS, make_recipe
 from stimuli_gen.stimuli import write_png
 
-RECIPE = KeywordsOf("stimuli_gen.presets:Recipe", without=("open_choices",))
+RECIPE = KeywordsOf("stimuli_gen.presets:Recipe", without=("penalties", "open_choices"))
 SMALL = Preprocessing(
     size=(32, 32), resize=32, interpolation="bicubic", mean=(0, 0, 0), std=(1, 1, 1)
 )

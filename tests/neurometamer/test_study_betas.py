@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from html import unescape
-from importlib.util import find_spec
 from pathlib import Path
 
 import h5py
@@ -13,6 +11,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from small_studies import IDS, copy_photographs
 
 from fmri import Patterns, read_beta_images, read_patterns, write_patterns
 from fmri.betas.choices import beta_rows
@@ -24,8 +23,6 @@ from neurometamer.report.rsa import study_of_tables
 from neurometamer.store import read_hdf5_table, read_table
 from neurometamer.study import run_study
 
-PICTURES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "brick.png", "camera.png")
-IDS = [name.split(".")[0] for name in PICTURES]
 STUDY = """
 [images]
 ready = "photographs"
@@ -63,10 +60,7 @@ patterns = "anna.h5"
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("studies")
-    source = Path(find_spec("skimage").submodule_search_locations[0]) / "data"
-    (folder / "photographs").mkdir()
-    for name in PICTURES:
-        shutil.copy(source / name, folder / "photographs" / name)
+    copy_photographs(folder / "photographs")
     return folder
 
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from small_studies import IDS, copy_photographs
 
 from fmri import Patterns, read_patterns, simulate_subject
+from neurometamer.commands import fmri_betas, fmri_patterns
 from neurometamer.errors import InputError
 from neurometamer.study import check_settings
 from neurometamer.study.brain_steps import open_runs
@@ -25,7 +26,6 @@ from neurometamer.study.settings import read_settings
 from neurometamer.study.steps import check_study, plan_steps
 from neurometamer.study.template import study_toml, template
 
-PICTURES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "brick.png", "camera.png")
 SUBJECTS = ("01", "02")
 ROIS = ("V1", "LO")
 HEAD = """
@@ -63,10 +63,7 @@ def bids_name(subject: str, run: int) -> str:
 def scanned(tmp_path_factory) -> Path:
     """Write photographs, simulated runs renamed into a BIDS tree, and two study files of them."""
     folder = tmp_path_factory.mktemp("bids")
-    source = Path(find_spec("skimage").submodule_search_locations[0]) / "data"
-    (folder / "photographs").mkdir()
-    for name in PICTURES:
-        shutil.copy(source / name, folder / "photographs" / name)
+    copy_photographs(folder / "photographs")
     (folder / "rois").mkdir()
     blocks = []
     for subject in SUBJECTS:
@@ -84,13 +81,12 @@ def scanned(tmp_path_factory) -> Path:
 
 def write_subject(folder: Path, subject: str) -> str:
     """Move simulated files to their names in BIDS; return the section that lists them."""
-    ids = [name.split(".")[0] for name in PICTURES]
     rng = np.random.default_rng(0)
     made = simulate_subject(
         folder / "made",
         subject=f"sub-{subject}",
-        conditions=ids,
-        features={name: rng.normal(size=(len(ids), 20)) for name in ("a", "b")},
+        conditions=IDS,
+        features={name: rng.normal(size=(len(IDS), 20)) for name in ("a", "b")},
         mixing={"V1": {"a": 1.0}, "LO": {"b": 1.0}},
         seed=1,
         voxels_per_roi=20,
@@ -111,7 +107,7 @@ def write_subject(folder: Path, subject: str) -> str:
         }
         shutil.copy(image, places["bold"])
         table = pd.read_csv(events, sep="\t", keep_default_na=False)
-        shown = [f"images/{name}.png" if name in ids else "n/a" for name in table["trial_type"]]
+        shown = [f"images/{name}.png" if name in IDS else "n/a" for name in table["trial_type"]]
         table.assign(stim_file=shown, shown="x").to_csv(places["events"], sep="\t", index=False)
         motion = pd.read_csv(confounds, sep="\t")
         slow = np.cos(np.pi * (np.arange(len(motion)) + 0.5) / len(motion))
@@ -196,6 +192,33 @@ def test_columns_of_confounds_are_those_of_the_files(spoiled, glm, columns):
         assert (run.image, run.t_r, run.key) == (other.image, other.t_r, other.key)
 
 
+@pytest.mark.parametrize("source", ["bids", "files"])
+def test_components_that_tedana_rejects_are_a_strategy(spoiled, source):
+    study = spoiled / f"{source}.toml"
+    strategy = '[glm]\nstrategy = ["motion", "tedana"]\nstrategy_options = { motion = "basic" }\n'
+    study.write_text(study.read_text() + strategy)
+    told = [str(problem) for problem in check_study(study) if problem.kind == "error"]
+    assert len(told) == 2 * len(SUBJECTS)  # a line a run, of less than three
+    assert all("the strategy tedana needs" in text for text in told)
+    for file in spoiled.rglob("*_desc-confounds_timeseries.tsv"):
+        n_volumes = len(pd.read_csv(file, sep="\t"))
+        values = np.random.default_rng(2).normal(size=(n_volumes, 2))
+        courses = pd.DataFrame(values, columns=["ICA_0", "ICA_1"])
+        classes = {"Component": ["ICA_00", "ICA_01"], "classification": ["accepted", "rejected"]}
+        start = str(file).removesuffix("confounds_timeseries.tsv")
+        courses.to_csv(f"{start}ICA_mixing.tsv", sep="\t", index=False)
+        pd.DataFrame(classes).to_csv(f"{start}tedana_metrics.tsv", sep="\t", index=False)
+    assert not [problem for problem in check_study(study) if problem.kind == "error"]
+    work = Workspace(folder=spoiled / "out", settings=read_settings(study), base=spoiled)
+    for run in open_runs(work, "sub-02"):
+        assert {"trans_x", "rejected_ICA_1"} < set(run.confounds.columns)
+        assert "rejected_ICA_0" not in run.confounds.columns
+    (step,) = (step for step in plan_steps(work) if step.name == "betas-sub-02")
+    read = [path.name for path in step.reads]
+    assert sum(name.endswith("desc-tedana_metrics.tsv") for name in read) == 2
+    assert sum(name.endswith("desc-ICA_mixing.tsv") for name in read) == 2
+
+
 def test_one_more_subject_changes_no_other(spoiled, tmp_path):
     study = spoiled / "bids.toml"
     both = study.read_text()
@@ -251,6 +274,21 @@ def test_settings_that_do_not_fit_the_data_set_are_told(spoiled, old, new, messa
         return
     with pytest.raises(InputError, match=message):
         raise_errors(problems)
+
+
+@pytest.mark.parametrize("source", ["bids", "files"])
+def test_a_pattern_of_a_region_that_fits_no_subject_is_one_line(spoiled, source):
+    study = spoiled / f"{source}.toml"
+    text = study.read_text()
+    if source == "bids":
+        study.write_text(text.replace("{subject}_V1", "{subject}_V9"))
+    else:
+        regions = '[brain.rois]\nV1 = "rois/{subject}_V9.nii"\n'
+        text = re.sub(r"V1 = '[^']*', |V1 = \"[^\"]*\", ", "", text)
+        study.write_text(text + regions)
+    told = [str(problem) for problem in check_study(study) if problem.kind == "error"]
+    assert len(told) == 1, told
+    assert "_V9.nii of any of the 2 subjects (sub-01, sub-02); correct the pattern" in told[0]
 
 
 def test_labels_of_a_file_found_by_a_pattern_are_regions(spoiled, scanned, tmp_path):
@@ -375,3 +413,101 @@ def test_the_recipe_of_a_study_from_bids_reads_back(scanned, tmp_path):
     assert settings.numbers()["brain"]["rois"] == {
         roi: f"rois/sub-{{subject}}_{roi}.nii" for roi in ROIS
     }
+
+
+# ---------------------------------------------------------------------------------- single commands
+
+
+def of_data_set(folder: Path) -> dict[str, object]:
+    raw = folder / "bids"
+    masks = {roi: str(folder / "rois" / f"sub-{{subject}}_{roi}.nii") for roi in ROIS}
+    return {"masks": masks, "bids": raw, "derivatives": raw / "derivatives" / "fmriprep"}
+
+
+def of_files(folder: Path, subject: str) -> dict[str, object]:
+    read = read_settings(folder / "files.toml").brain.subjects
+    listed = next(one for one in read if one.id == f"sub-{subject}")
+    files = {}
+    for kind in ("bold", "events", "confounds"):
+        files[kind] = [folder / file for file in getattr(listed, kind)]
+    return {"masks": {roi: folder / file for roi, file in listed.masks.items()}, **files}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"columns": ["trans_*"]},
+        {"strategy": ["motion"], "strategy_options": {"motion": "basic"}},
+    ],
+)
+def test_patterns_of_a_data_set_are_those_of_its_files(scanned, options):
+    chosen = {"task": "images", "space": "T1w", "id_column": "stim_file", "subject": "02"}
+    ours = fmri_patterns(**of_data_set(scanned), **chosen, **options)
+    theirs = fmri_patterns(**of_files(scanned, "02"), condition_column="stim_file", **options)
+    np.testing.assert_array_equal(ours.values, theirs.values)  # the same files and model
+    pd.testing.assert_frame_equal(ours.voxels, theirs.voxels)
+    assert ours.provenance["runs"] == theirs.provenance["runs"]
+
+
+def test_the_command_line_reads_a_data_set(scanned, tmp_path, invoke):
+    given = of_data_set(scanned)
+    words = ["fmri", "betas", "--bids", given["bids"], "--derivatives", given["derivatives"]]
+    words += ["--subject", "01", "--id-column", "stim_file", "--strategy", "motion", "high_pass"]
+    words += ["--strategy-options", "motion=basic", "--runs", "2", "--out", tmp_path / "out"]
+    words += ["--masks", *(f"{roi}={mask}" for roi, mask in given["masks"].items()), "--as-bids"]
+    done = invoke([*map(str, words)])
+    assert done.exit_code == 0, done.exception
+    (image,) = (tmp_path / "out").rglob("*statmap.nii.gz")
+    assert image.name.startswith("sub-01_ses-1_task-images_space-T1w_")
+    betas = fmri_patterns(given["masks"], betas=tmp_path / "out", subject="01")
+    assert betas.values.shape == (6, 40)
+    first, second, *_ = betas.conditions
+    chosen = {"subject": "01", "id_column": "stim_file", "contrast": f"'{first}' - '{second}'"}
+    fmri_betas(**given, **chosen, out=tmp_path / "out", as_bids=True, noise_model="ols")
+    (image,) = (tmp_path / "out").rglob("*_stat-z_statmap.nii.gz")
+    assert image.name.startswith("sub-01_ses-1_task-images_space-T1w_contrast-")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({}, r"holds 2 subjects .01, 02.; choose one .subject, --subject."),
+        ({"subject": "03"}, "unknown subject of .* '03'"),
+        ({"subject": "01", "task": "rest"}, "unknown task in .*'rest'"),
+        ({"subject": "01", "space": "T2w"}, "unknown space in .*'T2w'; did you mean 'T1w'"),
+        ({"subject": "01", "bold": ["b.nii"]}, r"bold .--bold. and a BIDS data set .--bids. excl"),
+        ({"subject": "01", "condition_column": "stim_file"}, r"give id_column .--id-column."),
+        ({"subject": "01", "strategy": ["motions"]}, "strategy of confounds 'motions'; did you"),
+        ({"subject": "01", "strategy_options": {"motion": "basic"}}, r".strategy, --strategy."),
+        ({"subject": "01", "strategy": ["motion"], "columns": ["csf"]}, "by columns .csf. and by"),
+        ({"bids": None, "subject": "01"}, r"are those of a BIDS data set; give it, too .--bids."),
+    ],
+)
+def test_options_of_a_data_set_that_do_not_fit_are_told(scanned, words, message):
+    with pytest.raises(InputError, match=message) as error:
+        fmri_patterns(**(of_data_set(scanned) | {"id_column": "stim_file"} | words))
+    assert "\n" not in str(error.value)
+
+
+def test_contrasts_of_surfaces_are_refused(spoiled, tmp_path):
+    func = spoiled / "bids" / "derivatives" / "fmriprep" / "sub-01" / "ses-1" / "func"
+    confounds = func / f"{bids_name('01', 1)}_desc-confounds_timeseries.tsv"
+    n_volumes = len(pd.read_csv(confounds, sep="\t"))
+    values = np.random.default_rng(0).normal(1000, 5, size=(n_volumes, 30)).astype(np.float32)
+    arrays = [nibabel.gifti.GiftiDataArray(volume) for volume in values]
+    for hemisphere in "LR":
+        start = f"{bids_name('01', 1)}_hemi-{hemisphere}_space-fsnative_bold"
+        nibabel.save(nibabel.GiftiImage(darrays=arrays), func / f"{start}.func.gii")
+        (func / f"{start}.json").write_text(json.dumps({"RepetitionTime": 2.0}))
+    given = of_data_set(spoiled) | {"masks": {"V1": "no.nii"}}
+    surface = {"bold": [next(func.glob("*.func.gii"))], "events": ["e.tsv"], "contrast": "a - b"}
+    with pytest.raises(InputError, match=r"func\.gii is no volume, and contrasts .--contrast."):
+        fmri_betas(given["masks"], tmp_path / "out", **surface)
+    with pytest.raises(InputError, match=r"task .--task. are for the runs of a BIDS data set"):
+        fmri_patterns(given["masks"], betas=tmp_path, task="images")
+
+
+def test_labels_of_a_data_set_do_not_go_with_files(scanned):
+    with pytest.raises(InputError, match=r"sessions .--sessions., id_column .--id-column. are for"):
+        fmri_patterns(**of_files(scanned, "01"), sessions=["1"], id_column="stim_file")

@@ -7,13 +7,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from small_studies import IDS, copy_photographs
 
 from fmri import read_patterns, simulate_subject
 from neurometamer.errors import InputError
@@ -22,7 +22,6 @@ from neurometamer.study.plan import Workspace, carry_out
 from neurometamer.study.settings import read_settings
 from neurometamer.study.steps import check_study, plan_steps, run_study
 
-PICTURES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "brick.png", "camera.png")
 SUBJECTS = ("sub-01", "sub-02", "sub-03")
 HEAD = """
 [images]
@@ -45,19 +44,15 @@ source = "bold"
 def scanned(tmp_path_factory) -> Path:
     """Write photographs and the files of three subjects who saw them, with the study file."""
     folder = tmp_path_factory.mktemp("scanned")
-    source = Path(find_spec("skimage").submodule_search_locations[0]) / "data"
-    (folder / "photographs").mkdir()
-    for name in PICTURES:
-        shutil.copy(source / name, folder / "photographs" / name)
-    ids = [name.split(".")[0] for name in PICTURES]
+    copy_photographs(folder / "photographs")
     rng = np.random.default_rng(0)
-    features = {name: rng.normal(size=(len(ids), 20)) for name in ("a", "b")}
+    features = {name: rng.normal(size=(len(IDS), 20)) for name in ("a", "b")}
     blocks = []
     for subject in SUBJECTS:
         made = simulate_subject(
             folder / subject,
             subject=subject,
-            conditions=ids,
+            conditions=IDS,
             features=features,
             mixing={"V1": {"a": 1.0}, "LO": {"b": 1.0}},
             seed=1,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from small_studies import IDS, copy_photographs
 
 from fmri import read_patterns, write_patterns
 from neurometamer.commands import fmri_convert
@@ -18,8 +17,6 @@ from neurometamer.errors import InputError
 from neurometamer.study import check_settings, run_study
 from neurometamer.study.steps import check_study
 
-PICTURES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "brick.png", "camera.png")
-IDS = [name.split(".")[0] for name in PICTURES]
 STUDY = """
 [images]
 ready = "photographs"
@@ -43,10 +40,7 @@ patterns = "anna.h5"
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Write photographs, a BData file of three runs converted to patterns, and a study of both."""
-    source = Path(find_spec("skimage").submodule_search_locations[0]) / "data"
-    (tmp_path / "photographs").mkdir()
-    for name in PICTURES:
-        shutil.copy(source / name, tmp_path / "photographs" / name)
+    copy_photographs(tmp_path / "photographs")
     rng = np.random.default_rng(8)
     shown = np.tile(np.arange(7), 3)  # six photographs, and one that the study does not have
     signal = rng.normal(size=(7, 40))

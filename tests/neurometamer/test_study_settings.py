@@ -264,3 +264,5 @@ def test_penalties_of_metamers_are_settings_of_a_study(tmp_path):
             check_study(file)
     file.write_text('[metamers]\nsets = [["alexnet"]]\npenalties = ["range:0.1"]\n')
     assert not [problem for problem in check_study(file) if problem.kind == "error"]
+    with pytest.raises(InputError, match="penalties are a key of their own"):
+        check_settings({"metamers": {"overrides": {"penalties": "range:1"}}})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,7 +64,7 @@ def test_a_new_penalty_is_taken_everywhere(model, photographs, monkeypatch):
     monkeypatch.setitem(PENALTIES, "brightness", entry)
     penalty = read_penalty("brightness:10")
     assert penalty == Penalty(kind="brightness", weight=10.0) and penalty.power == 1.0
-    assert image_prior(PRESETS["pixels"], [penalty]) == "darkness"
+    assert image_prior(replace(PRESETS["pixels"], penalties=[penalty])) == "darkness"
     plain = model_metamers(model, photographs, **SHORT)
     dark = model_metamers(model, photographs, **SHORT, penalties=[penalty])
     assert dark.images.mean() < plain.images.mean()

@@ -9,64 +9,25 @@ import subprocess
 import sys
 import textwrap
 import threading
-from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from goals import GOALS, descend_with, move_to_goals, towards_goal
 
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
 from neurometamer.resume import only_process
-from neurometamer.run_options import RunOptions
 from neurometamer.store import read_hdf5_attributes, write_hdf5
-from stimuli_gen import StepOptions, descend
 from stimuli_gen.adversarial import class_objective
 from stimuli_gen.synthesis.checkpoint import Checkpoint, deferred_interrupt
 from stimuli_gen.synthesis.loop import Start
 
-STEP_NAMES = {field.name for field in fields(StepOptions)}
-RUN_NAMES = {field.name for field in fields(RunOptions)}
-GOALS = {"near": 0.6, "far": 0.9, "there": 0.5, "dark": 0.1, "out": 1.5, "low": 0.3}
+HELPERS = Path(__file__).parents[1] / "helpers"
 KEYS = {stimulus_id: f"key-{stimulus_id}" for stimulus_id in GOALS}
-
-
-def descend_with(objective, ids, prepare, **given):
-    """Sort options of the steps and of the run out of the others."""
-    options = {"steps": {}, "run": {}, "others": {}}
-    for name, value in given.items():
-        group = "others"
-        if name in STEP_NAMES:
-            group = "steps"
-        elif name in RUN_NAMES:
-            group = "run"
-        options[group][name] = value
-    steps, run = StepOptions(**options["steps"]), RunOptions(**options["run"])
-    return descend(objective, ids, prepare, steps=steps, run=run, **options["others"])
-
-
-def towards_goal(images, context):
-    difference = images - context["goal"].view(-1, 1, 1, 1)
-    return difference.square().flatten(1).sum(1), -difference.abs().flatten(1).amax(1)
-
-
-def at_half(stimulus_id):
-    return Start(
-        image=np.full((3, 2, 2), 0.5, np.float32),
-        context={"goal": np.array(GOALS[stimulus_id], np.float32)},
-    )
-
-
-def run(ids, objective=towards_goal, **more):
-    given = {
-        "threshold": -0.01,
-        "step_size": 0.1,
-        "max_steps": 40,
-        "step_rule": "raw",
-        "batch_size": 8,
-    }
-    return descend_with(objective, ids, at_half, **(given | more))
+run = partial(move_to_goals, batch_size=8)
 
 
 def same(results, other):
@@ -136,7 +97,7 @@ def test_a_second_ctrl_c_does_not_wait_and_threads_are_left_alone():
 def test_sigterm_saves_as_ctrl_c_does_and_ends_with_143(tmp_path):
     uninterrupted = run(list(GOALS), optimizer="adam", step_size=0.02, batch_size=4)
     code = textwrap.dedent(KILLED).format(
-        here=str(Path(__file__).parent), after=9, folder=str(tmp_path), signal=15
+        helpers=str(HELPERS), after=9, folder=str(tmp_path), signal=15
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 143, ended.stderr
@@ -168,7 +129,7 @@ def test_sigterm_handlers_of_others_are_left_alone():
 def test_two_processes_do_not_make_the_same_images(tmp_path):
     with only_process(tmp_path / "lock", tmp_path):
         code = textwrap.dedent(KILLED).format(
-            here=str(Path(__file__).parent), after=9, folder=str(tmp_path), signal=9
+            helpers=str(HELPERS), after=9, folder=str(tmp_path), signal=9
         )
         second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert f"process {os.getpid()} on" in second.stderr and "is working in" in second.stderr
@@ -207,9 +168,9 @@ def test_a_finished_image_with_a_flipped_bit_is_made_again(tmp_path, caplog):
 
 KILLED = """
 import sys, numpy as np
-sys.path.insert(0, {here!r})
+sys.path.insert(0, {helpers!r})
 import stimuli_gen.synthesis.checkpoint as journal
-from test_long_runs import GOALS, KEYS, run
+from goals import GOALS, move_to_goals
 journal.SAVE_EVERY_S = 0.0
 import stimuli_gen.synthesis.loop as descent
 plain = journal.Checkpoint
@@ -217,15 +178,16 @@ descent.Checkpoint = lambda folder, keys: plain(folder, keys, every_s=0.0)
 def watch(seen):
     if seen.number == {after}:
         import os; os.kill(os.getpid(), {signal})
-settings = dict(optimizer="adam", step_size=0.02, keys=KEYS, resume={folder!r}, batch_size=4)
-run(list(GOALS), on_step=watch, **settings)
+keys = {{name: f"key-{{name}}" for name in GOALS}}
+settings = dict(optimizer="adam", step_size=0.02, keys=keys, resume={folder!r}, batch_size=4)
+move_to_goals(list(GOALS), on_step=watch, **settings)
 """
 
 
 def test_a_killed_process_loses_nothing_that_was_saved(tmp_path):
     uninterrupted = run(list(GOALS), optimizer="adam", step_size=0.02, batch_size=4)
     code = textwrap.dedent(KILLED).format(
-        here=str(Path(__file__).parent), after=9, folder=str(tmp_path), signal=9
+        helpers=str(HELPERS), after=9, folder=str(tmp_path), signal=9
     )
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr

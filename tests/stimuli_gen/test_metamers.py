@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -222,14 +224,15 @@ def test_gradients_of_a_set_are_the_sum_of_the_single_ones_and_penalties_count_o
     context = {}
     for match in matches:
         context |= match.anchors(torch.from_numpy(pictures.images))
-    joint = gradient(metamer_objectives(matches, PRESETS["fast"], [penalty]), images, context)
+    in_sum = replace(PRESETS["fast"], penalties=[penalty])
+    joint = gradient(metamer_objectives(matches, in_sum), images, context)
     alone = [
         gradient(metamer_objectives([match], PRESETS["fast"]), images, context) for match in matches
     ]
     tracked = images.clone().requires_grad_(True)
     (smooth,) = torch.autograd.grad(penalty(tracked).sum(), tracked)
     torch.testing.assert_close(joint, alone[0] + alone[1] + smooth)
-    turns = metamer_objectives(matches, PRESETS["boehm2025"], [penalty])
+    turns = metamer_objectives(matches, replace(PRESETS["boehm2025"], penalties=[penalty]))
     torch.testing.assert_close(gradient(turns, images, context), alone[0] + alone[1] + 2 * smooth)
 
 

@@ -133,8 +133,8 @@ def test_only_the_preset_fast_has_a_prior_and_studies_do_not_use_it(tmp_path):
     write_template(tmp_path / "study.toml")
     assert image_prior(PRESETS[read_settings(tmp_path / "study.toml").metamers.preset]) == "none"
     smooth = Penalty(kind="total_variation", weight=1e-3, power=2)
-    assert image_prior(make_recipe("pixels", {}), [smooth]) == "total variation"
-    assert image_prior(make_recipe("fast", {}), [smooth]).startswith("Fourier steps")
+    assert image_prior(make_recipe("pixels", {"penalties": [smooth]})) == "total variation"
+    assert image_prior(make_recipe("fast", {"penalties": [smooth]})).startswith("Fourier")
     assert image_prior(make_recipe("fast", {"parametrization": "pixels"})) == "none"
 
 

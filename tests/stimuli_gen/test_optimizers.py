@@ -1,33 +1,15 @@
 import itertools
-from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
+from goals import descend_with
 
 from neurometamer.errors import InputError
-from neurometamer.run_options import RunOptions
-from stimuli_gen import StepOptions, descend
 from stimuli_gen.synthesis.loop import Start
 from stimuli_gen.synthesis.optimizers import LBFGS_MEMORY, PARAMETRIZATIONS
 
-STEP_NAMES = {field.name for field in fields(StepOptions)}
-RUN_NAMES = {field.name for field in fields(RunOptions)}
 GIVEN = {"threshold": torch.inf, "step_rule": "raw", "keep": "last", "batch_size": 2}
-
-
-def descend_with(objective, ids, prepare, **given):
-    """Sort options of the steps and of the run out of the others."""
-    options = {"steps": {}, "run": {}, "others": {}}
-    for name, value in given.items():
-        group = "others"
-        if name in STEP_NAMES:
-            group = "steps"
-        elif name in RUN_NAMES:
-            group = "run"
-        options[group][name] = value
-    steps, run = StepOptions(**options["steps"]), RunOptions(**options["run"])
-    return descend(objective, ids, prepare, steps=steps, run=run, **options["others"])
 
 
 def bowl(scales, goal):

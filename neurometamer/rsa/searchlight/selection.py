@@ -95,7 +95,26 @@ def rdm_reliability(
     if meshes is None:
         sides = [_volume(patterns, everything, radius_mm)]
     else:
-        sides = _surfaces(patterns, everything, radius_mm, meshes)
+        sides = []
+        hemispheres = np.full(len(patterns.voxels), "", dtype=object)
+        around_in = np.full(len(everything.voxels), "", dtype=object)
+        if "hemisphere" in patterns.voxels and "hemisphere" in everything.voxels:
+            hemispheres = patterns.voxels["hemisphere"].to_numpy()
+            around_in = everything.voxels["hemisphere"].to_numpy()
+        lacking = [name for name in dict.fromkeys(hemispheres) if name not in meshes]
+        if lacking:
+            raise InputError(
+                f"no mesh of hemisphere {name_ids(map(repr, lacking))}; there is one of "
+                f"{name_ids(map(repr, meshes))}: give a mesh for each."
+            )
+        for hemisphere in dict.fromkeys(hemispheres):
+            near = Disks(*meshes[hemisphere], radius_mm)
+            others = everything.select(voxels=around_in == hemisphere)
+            others, places = vertex_places(others, len(near))
+            rows = np.flatnonzero(hemispheres == hemisphere)
+            centers = patterns.voxels["i"].to_numpy()[rows]
+            _check_inside(np.isin(centers, places), centers.tolist())
+            sides.append(_Side(rows=rows, centers=centers, around=others, places=places, near=near))
     for side in sides:
         responses = place_responses(side.around, len(side.near), side.places)
         question = reliability_question(side.around, responses, conditions)
@@ -115,33 +134,6 @@ class _Side:
     around: Patterns
     places: np.ndarray
     near: Neighborhoods
-
-
-def _surfaces(
-    patterns: Patterns, around: Patterns, radius_mm: float, meshes: Mapping[str, Mesh]
-) -> list[_Side]:
-    """Find the vertices of voxels and of those around on the mesh of each hemisphere."""
-    sides = np.full(len(patterns.voxels), "", dtype=object)
-    sides_around = np.full(len(around.voxels), "", dtype=object)
-    if "hemisphere" in patterns.voxels and "hemisphere" in around.voxels:
-        sides = patterns.voxels["hemisphere"].to_numpy()
-        sides_around = around.voxels["hemisphere"].to_numpy()
-    lacking = [side for side in dict.fromkeys(sides) if side not in meshes]
-    if lacking:
-        raise InputError(
-            f"no mesh of hemisphere {name_ids(repr(side) for side in lacking)}; there is one of "
-            f"{name_ids(repr(side) for side in meshes)}: give a mesh for each."
-        )
-    parts = []
-    for side in dict.fromkeys(sides):
-        near = Disks(*meshes[side], radius_mm)
-        others, places = vertex_places(around.select(voxels=sides_around == side), len(near))
-        rows = np.flatnonzero(sides == side)
-        centers = patterns.voxels["i"].to_numpy()[rows]
-        _check_inside(np.isin(centers, places), centers.tolist())
-        part = _Side(rows=rows, centers=centers, around=others, places=places, near=near)
-        parts.append(part)
-    return parts
 
 
 def _volume(patterns: Patterns, around: Patterns, radius_mm: float) -> _Side:
