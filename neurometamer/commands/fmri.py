@@ -119,9 +119,8 @@ def fmri_betas(
         definitions of regions. One model over all runs is fitted, with a beta a condition, and
         intercept, drifts and confounds of their own for each run.
     as_bids : bool
-        Write BIDS derivatives (`fmri.write_bids_betas`, with `contrast` its maps,
-        `fmri.write_bids_contrast`) into `out`, with the labels task, space and den of the first
-        BOLD file.
+        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with `contrast` its maps
+        (`fmri.write_bids_contrast`), with the labels task, space and den of the first BOLD file.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
