@@ -135,6 +135,15 @@ def test_contrasts_are_written_as_derivatives_beside_betas(simulated, tmp_path):
         fmri_patterns(simulated.masks, betas=root)
 
 
+def test_noise_comes_from_regions_that_are_not_analyzed(simulated):
+    given = files(simulated) | {"noise_model": "ols", "n_noise": 1}
+    alone = fmri_patterns(simulated.masks, **given, only=["V2"])
+    made = alone.provenance
+    assert made["noise_pool"]["n_voxels"] == 30 and alone.rois == ("V2",)
+    both = fmri_patterns(simulated.masks, **given).provenance["single_trials"]
+    assert made["single_trials"]["noise"]["n_pool"] == both["noise"]["n_pool"]
+
+
 def test_files_of_bids_need_a_subject(simulated, tmp_path):
     given = files(simulated)
     nameless = [tmp_path / "run1.nii.gz"]
