@@ -26,7 +26,7 @@ from fmri.bids import (
     slice_times,
 )
 from fmri.grids import Grid, check_grid
-from fmri.series import hemisphere_files, open_series, pair_hemispheres
+from fmri.series import check_files, hemisphere_files, open_series, pair_hemispheres
 from fmri.tables import DRIFTS, checked_confounds, checked_events, read_confounds, read_events
 from fmri.volumes import SIMULATED
 from neurometamer.arguments import check_fields, checked
@@ -435,7 +435,8 @@ def check_runs(runs: Sequence[BoldRun]) -> None:
     Raises
     ------
     InputError
-        When there is none, one is given twice (``run-1`` is ``run-01``), or they disagree.
+        When there is none, one is given twice (``run-1`` is ``run-01``), a file is cut off, or
+        they disagree.
     """
     if not runs:
         raise InputError("no BOLD runs; give at least one.")
@@ -456,6 +457,8 @@ def check_runs(runs: Sequence[BoldRun]) -> None:
         raise InputError(
             f"BOLD files given more than once: {name_ids(names)}; give each run its own file."
         )
+    for run in runs:
+        check_files(run.images)
     if len(runs) > 1:
         like = runs[0].grid
         for run in runs[1:]:

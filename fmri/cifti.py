@@ -13,7 +13,7 @@ import pandas as pd
 
 from fmri.bids import TR_RANGE_S
 from fmri.grids import Grid, SeriesHeader, space_of
-from fmri.volumes import stored_values
+from fmri.volumes import header_notes, stored_values
 from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import reading
 
@@ -61,7 +61,7 @@ def open_cifti(path: str | os.PathLike[str]) -> CiftiMaps:
     import nibabel
 
     content = "a readable CIFTI-2 file (.dtseries.nii, .dscalar.nii, .dlabel.nii)"
-    with reading(path, content) as plain, warnings.catch_warnings():
+    with header_notes(path), reading(path, content) as plain, warnings.catch_warnings():
         warnings.simplefilter("error")
         image: Any = nibabel.load(plain)
         if not isinstance(image, nibabel.Cifti2Image):

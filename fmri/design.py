@@ -21,7 +21,7 @@ from fmri.bold import BoldRun
 from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, duplicates, name_ids, need_columns, unknown_name
 from neurometamer.provenance import digest, generator, provenance
-from neurometamer.resume import writes_into
+from neurometamer.resume import claim_folder, write_record, writes_into
 from neurometamer.store import write_json, write_table
 from neurometamer.summaries import short_repr
 
@@ -342,6 +342,11 @@ def write_design(design: ScanDesign, folder: str | os.PathLike[str]) -> Path:
     Path
         The folder.
 
+    Raises
+    ------
+    InputError
+        When the folder holds another design, or other files.
+
     Examples
     --------
     >>> from tempfile import mkdtemp
@@ -352,6 +357,9 @@ def write_design(design: ScanDesign, folder: str | os.PathLike[str]) -> Path:
     ['design.json', 'images.csv', 'runs.csv']
     """
     target = Path(folder)
+    claim_folder(
+        target, "scan", design.provenance, inputs=("stimuli_digest",), record="design.json"
+    )
     subject = design.provenance["settings"]["subject"]
     for (session, run), trials in design.trials.groupby(["session", "run"], sort=False):
         place = target / f"sub-{subject}"
@@ -374,7 +382,8 @@ def write_design(design: ScanDesign, folder: str | os.PathLike[str]) -> Path:
     write_json(target / f"task-{TASK}_events.json", about)
     write_table(target / "runs.csv", design.runs)
     write_table(target / "images.csv", design.images)
-    write_json(target / "design.json", design.provenance)
+    finished = {**design.provenance, "analysis": "scan", "finished": True}
+    write_record(target / "design.json", finished)
     return target
 
 

@@ -17,9 +17,10 @@ from fmri.bold import BoldRun, check_runs
 from fmri.patterns import Patterns, voxel_key, voxel_names
 from fmri.rois.regions import Regions, read_regions, voxel_table
 from fmri.series import read_places
+from fmri.volumes import digest_image
 from neurometamer.arguments import KeywordsOf, check_fields, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
-from neurometamer.provenance import digest, digest_file, provenance
+from neurometamer.provenance import digest, provenance
 from neurometamer.store import read_hdf5_array, read_hdf5_attributes, read_hdf5_table, write_hdf5
 from neurometamer.summaries import short_repr
 
@@ -192,7 +193,7 @@ def glm_residuals(
     for done, run in enumerate(runs, start=1):
         _, matrix = event_design(run, **design)
         series = read_places(run.images, union)
-        images.append({"image": run.label, "image_digest": digest_file(run.image)})
+        images.append({"image": run.label, "image_digest": digest_image(run.images)})
         finite = np.isfinite(series).all(axis=0)
         fitted = finite & (series != series[0]).any(axis=0)
         data = series[:, fitted]

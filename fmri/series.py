@@ -21,7 +21,7 @@ from fmri.surfaces import (
     read_gifti_series,
     read_mgh_series,
 )
-from fmri.volumes import check_4d, header_tr, open_nifti
+from fmri.volumes import check_4d, check_complete, header_tr, open_nifti
 from neurometamer.errors import InputError, name_ids, unknown_name
 
 File = str | os.PathLike[str]
@@ -239,6 +239,25 @@ def open_series(images: Sequence[File], affine: str = "agree") -> SeriesHeader:
         itemsize=first.itemsize,
         description=first.description,
     )
+
+
+def check_files(images: Sequence[File]) -> None:
+    """Refuse files of a run that are cut off, where their length says so without reading them.
+
+    Parameters
+    ----------
+    images : sequence of path-like
+        One file, or the left and the right hemisphere. Those of surfaces and CIFTI are not looked
+        at.
+
+    Raises
+    ------
+    InputError
+        See `fmri.volumes.check_complete`.
+    """
+    for image in images:
+        if find_reader(SERIES_READERS, image, "a series") is _VOLUME:
+            check_complete(image)
 
 
 def read_places(images: Sequence[File], mask: np.ndarray) -> np.ndarray:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,8 @@ import numpy as np
 
 from fmri.bids import TR_RANGE_S, find_reader
 from neurometamer.errors import InputError, name_ids, unknown_name
-from neurometamer.reading import check_promise
+from neurometamer.provenance import digest, digest_file
+from neurometamer.reading import check_promise, one_line
 
 if TYPE_CHECKING:
     from nibabel.arrayproxy import ArrayProxy
@@ -36,6 +40,11 @@ SIMULATED = "simulated"
 """First word of the description in the header of a simulated image."""
 
 _CHECK_BYTES = 2**22
+_MOST_RECORDS = 1000
+_LENGTH_BYTES = 4
+"""Bytes at the end of a ``.gz`` file that say how long its contents are."""
+_PAIR = (".hdr", ".hdr.gz", ".img", ".img.gz")
+"""Endings of the header and the values of an image of two files."""
 _TIME_UNITS = {"sec": 1.0, "unknown": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
@@ -57,6 +66,11 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
     InputError
         When the file is missing, empty, cut off in the header, or not a NIfTI image of real
         numbers.
+
+    Warns
+    -----
+    UserWarning
+        When nibabel finds the header odd.
     """
     import nibabel
 
@@ -76,10 +90,11 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
         )
     read = find_reader(IMAGE_READERS, path, "an image")
     try:
-        image = read(path)
+        with header_notes(path):
+            image = read(path)
     except Exception as error:  # a damaged header makes nibabel fail in many ways
         raise InputError(
-            f"{path} is not a readable NIfTI image ({_one_line(error)}); copy or convert it again."
+            f"{path} is not a readable NIfTI image ({one_line(error)}); copy or convert it again."
         ) from error
     if not isinstance(image, nibabel.Nifti1Pair):
         kind = type(image).__name__
@@ -98,6 +113,33 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
             f"{path} holds values of type {image.get_data_dtype()}, not real numbers; convert it."
         )
     return image  # type: ignore[return-value]
+
+
+@contextmanager
+def header_notes(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what nibabel logs of a header into one note.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, for the note.
+
+    Yields
+    ------
+    None
+        The block reads the header. Nothing is noted when it fails: its error says the same.
+    """
+    from nibabel.imageglobals import logger
+
+    heard = BufferingHandler(_MOST_RECORDS)
+    handlers, logger.handlers = logger.handlers, [heard]
+    try:
+        yield
+    finally:
+        logger.handlers = handlers
+    if heard.buffer:
+        lines = dict.fromkeys(record.getMessage() for record in heard.buffer)
+        warnings.warn(f"{Path(path).name}: odd header: {'; '.join(lines)}.", stacklevel=3)
 
 
 def _load(path: str | os.PathLike[str]) -> Any:
@@ -199,8 +241,100 @@ def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[
         raise
     except Exception as error:  # whatever nibabel or zlib make of a damaged file
         raise InputError(
-            f"{path} is cut off or damaged ({_one_line(error)}); copy or convert it again."
+            f"{path} is cut off or damaged ({one_line(error)}); copy or convert it again."
         ) from error
+
+
+def check_complete(path: str | os.PathLike[str]) -> None:
+    """Refuse a NIfTI image that is cut off, in the time of a look at its length.
+
+    Parameters
+    ----------
+    path : path-like
+        The image.
+
+    Raises
+    ------
+    InputError
+        When its file holds fewer values than its header says.
+
+    Notes
+    -----
+    The end of a ``.gz`` file says the length of its contents modulo 2³² bytes. A file whose end
+    says another length may still be whole (several packed parts are one file): it is unpacked.
+    """
+    from nibabel.openers import ImageOpener
+
+    image = open_nifti(path)
+    raw: Any = image.dataobj
+    if isinstance(raw, np.ndarray):  # of a reader that holds them in memory
+        return
+    file = Path(str(image.file_map["image"].filename))
+    needed = raw.offset + math.prod(raw.shape) * raw.dtype.itemsize
+    size = file.stat().st_size
+    if file.suffix in (".bz2", ".zst"):  # which only unpacking could tell
+        return
+    if file.suffix == ".gz":
+        with file.open("rb") as packed:
+            packed.seek(-min(size, _LENGTH_BYTES), os.SEEK_END)
+            size = int.from_bytes(packed.read(), "little")
+        if size == needed % 2 ** (8 * _LENGTH_BYTES):
+            return
+        size = 0
+        try:
+            with ImageOpener(str(file), "rb") as unpacked:
+                while block := unpacked.read(_CHECK_BYTES):
+                    size += len(block)
+        except Exception as error:  # whatever nibabel or zlib make of a damaged file
+            raise InputError(
+                f"{path} is cut off or damaged ({one_line(error)}); copy or convert it again."
+            ) from error
+    if size < needed:
+        raise InputError(
+            f"{path} is cut off: its header says {needed:,} bytes, and it holds {size:,}; copy or "
+            "convert it again."
+        )
+
+
+def image_files(path: str | os.PathLike[str]) -> list[Path]:
+    """List the files of an image: two where header and values have a file each.
+
+    Parameters
+    ----------
+    path : path-like
+        The image, or either file of a pair ``.hdr`` and ``.img`` (or ``.img.gz``).
+
+    Returns
+    -------
+    list of Path
+        Header before values; those of a pair that exist.
+
+    Examples
+    --------
+    >>> image_files("bold.nii.gz") == [Path("bold.nii.gz")]
+    True
+    """
+    file = Path(path)
+    stem, is_one_of_two = re.subn(r"\.(hdr|img)(\.gz)?$", "", file.name)
+    parts = [file.with_name(stem + ending) for ending in _PAIR if is_one_of_two]
+    return [part for part in parts if part.is_file()] or [file]
+
+
+def digest_image(paths: Sequence[str | os.PathLike[str]]) -> str:
+    """Hash the bytes of all files of an image.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        The image; one of each hemisphere where there are two.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits; of a single file as `neurometamer.provenance.digest_file`.
+    """
+    digests = [digest_file(file) for path in paths for file in image_files(path)]
+    return digests[0] if len(digests) == 1 else digest(digests)
 
 
 def check_4d(path: str | os.PathLike[str], image: Nifti1Image) -> tuple[int, int, int, int]:
@@ -280,7 +414,7 @@ def image_affine(
         sform, qform = header.get_sform(), header.get_qform()
     except Exception as error:
         raise InputError(
-            f"{path}: the qform of the header cannot be read ({_one_line(error)}); give "
+            f"{path}: the qform of the header cannot be read ({one_line(error)}); give "
             'affine="sform" (--affine sform), or write the header again.'
         ) from error
     if affine == "qform":
@@ -329,12 +463,6 @@ def corner_distance(first: np.ndarray, second: np.ndarray, shape: Sequence[int])
     corners = np.array(np.meshgrid(*ends, [1])).reshape(4, -1)
     shifts = (first - second) @ corners
     return float(np.linalg.norm(shifts[:3], axis=0).max())
-
-
-def _one_line(error: BaseException) -> str:
-    words = str(error).split()
-    line = " ".join(words) or type(error).__name__
-    return line[:160]
 
 
 def header_tr(image: Nifti1Image) -> float | None:

@@ -33,6 +33,7 @@ import numpy as np
 from neurometamer.errors import InputError, need_columns, unknown_name
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Options = TypeVar("_Options")
 
 _ITERABLES = (
     collections.abc.Sequence,
@@ -122,6 +123,41 @@ class KeywordsOf:
     target: str
     names: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+
+
+def from_options(kind: type[_Options], options: Mapping[str, Any], what: str) -> _Options:
+    """Make a dataclass of further keyword arguments.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass with keywords only.
+    options : mapping
+        Fields to values; others have their defaults.
+    what : str
+        What they are, for the message.
+
+    Returns
+    -------
+    object
+        Of that kind.
+
+    Raises
+    ------
+    InputError
+        When a name is none of its fields; the dataclass refuses wrong values.
+
+    Examples
+    --------
+    >>> from neurometamer.run_options import RunOptions
+    >>> from_options(RunOptions, {"batch_size": 4}, "setting of a run").batch_size
+    4
+    """
+    known = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
+    for name in options:
+        if name not in known:
+            raise unknown_name(what, name, known)
+    return kind(**options)
 
 
 @dataclasses.dataclass(frozen=True)

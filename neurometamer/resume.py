@@ -447,7 +447,12 @@ def refuse_links_out(folder: str | os.PathLike[str]) -> None:
 
 
 def claim_folder(
-    out: Path, analysis: str, recipe: Mapping[str, Any], *, inputs: Sequence[str] = ("digests",)
+    out: Path,
+    analysis: str,
+    recipe: Mapping[str, Any],
+    *,
+    inputs: Sequence[str] = ("digests",),
+    record: str = "provenance.json",
 ) -> None:
     """Refuse a folder of another analysis, then mark it as one of this analysis.
 
@@ -458,17 +463,18 @@ def claim_folder(
     analysis : str
         What it is for, e.g. ``"recognition"``.
     recipe : mapping
-        Provenance, with ``settings`` and `inputs`; written as ``provenance.json``, not
-        ``finished``.
+        Provenance, with ``settings`` and `inputs`; written as `record`, not ``finished``.
     inputs : sequence of str
         Parts of the recipe that say what went in.
+    record : str
+        Name of the file.
 
     Raises
     ------
     InputError
         When the folder holds other results, files of somebody else, or links that lead out of it.
     """
-    path = out / "provenance.json"
+    path = out / record
     refuse_links_out(out)
     new = {**recipe, "analysis": analysis}
     if path.is_file():

@@ -66,6 +66,9 @@ TEXT_COLUMNS = (
 MISSING = ("", "n/a", "nan", "NaN")
 """Texts of an empty cell. Other words, such as ``NA`` or ``null``, may be names."""
 
+NO_NAME = ("", "n/a")
+"""Texts of an empty cell in a column that holds names: there ``nan`` is one, too."""
+
 _WRITTEN: ContextVar[list[Path] | None] = ContextVar("written", default=None)
 
 
@@ -578,13 +581,16 @@ def parse_table(
         if is_tsv:
             contents = without_quotes(contents)
         try:
+            named = pd.read_csv(io.StringIO(contents), sep=separator, nrows=0, **options)
+            missing: dict[Any, Sequence[str]] = dict.fromkeys(named.columns, MISSING)
+            missing |= dict.fromkeys((*TEXT_COLUMNS, *text), NO_NAME)
             return pd.read_csv(
                 io.StringIO(contents),
                 sep=separator,
                 index_col=False,
                 dtype=dict.fromkeys((*TEXT_COLUMNS, *text), "str"),
                 keep_default_na=False,
-                na_values=MISSING,
+                na_values=missing,
                 **options,
             )
         except pd.errors.ParserWarning:

@@ -8,10 +8,18 @@ from .categories import sixteen_classes as sixteen_classes
 from .categories import to_sixteen as to_sixteen
 from .controls import CONTROLS as CONTROLS
 from .controls import control_images as control_images
+from .controversial import confirm_controversial as confirm_controversial
+from .controversial import controversial_images as controversial_images
+from .controversial_stages import confirm_representations as confirm_representations
+from .controversial_stages import controversial_representations as controversial_representations
 from .criteria import judge as judge
 from .criteria import same_class as same_class
 from .depth import depth_units as depth_units
 from .depth import resolve_stage as resolve_stage
+from .divergent import confirm_divergent as confirm_divergent
+from .divergent import divergent_metamers as divergent_metamers
+from .eigendistortions import confirm_eigendistortions as confirm_eigendistortions
+from .eigendistortions import eigendistortions as eigendistortions
 from .features import gabor_energy as gabor_energy
 from .features import luminance as luminance
 from .features import pixel_features as pixel_features
@@ -29,6 +37,7 @@ from .models import stage_model as stage_model
 from .nulls import NullDistribution as NullDistribution
 from .nulls import null_distribution as null_distribution
 from .nulls import read_null as read_null
+from .pairs import Search as Search
 from .pgd import ATTACKS as ATTACKS
 from .pgd import AwayFrom as AwayFrom
 from .pgd import attack_images as attack_images

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from stimuli_gen.adversarial import adversarial_interference, adversarial_noise, confirm_saved
+from stimuli_gen.controversial import confirm_controversial, controversial_images
+from stimuli_gen.controversial_stages import (
+    confirm_representations,
+    controversial_representations,
+)
+from stimuli_gen.divergent import confirm_divergent, divergent_metamers
+from stimuli_gen.eigendistortions import confirm_eigendistortions, eigendistortions
 from stimuli_gen.greedy import greedy_interference
 from stimuli_gen.metamers import confirm_metamers, model_metamers
 from stimuli_gen.pgd import attack_images, confirm_attacks
@@ -29,12 +36,15 @@ class Generator:
         Kind of the images in the table of stimuli.
     help : str
         One line.
+    n_networks : int
+        Networks that it takes: one alone (or, of metamers, a set), or two in a sequence.
     """
 
     make: Callable[..., StimulusSet]
     confirm: Callable[..., StimulusSet]
     kind: str
     help: str
+    n_networks: int = 1
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -84,6 +94,33 @@ GENERATORS: Mapping[str, Generator] = {
         confirm=confirm_metamers,
         kind="metamer",
         help="metamers: the photograph to one network, or to each of several, at a stage",
+    ),
+    "controversial": Generator(
+        make=controversial_images,
+        confirm=confirm_controversial,
+        kind="controversial",
+        help="controversial images: two networks are sure of two different classes",
+        n_networks=2,
+    ),
+    "controversial-stage": Generator(
+        make=controversial_representations,
+        confirm=confirm_representations,
+        kind="controversial",
+        help="controversial images: two networks place them elsewhere among other images",
+        n_networks=2,
+    ),
+    "divergent": Generator(
+        make=divergent_metamers,
+        confirm=confirm_divergent,
+        kind="metamer",
+        help="maximally different metamers: the photograph to one network, not to another",
+        n_networks=2,
+    ),
+    "eigendistortion": Generator(
+        make=eigendistortions,
+        confirm=confirm_eigendistortions,
+        kind="eigendistortion",
+        help="eigendistortions: the changes of a photograph that a stage sees best and least",
     ),
 }
 """Name → generator."""

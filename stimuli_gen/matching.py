@@ -174,6 +174,41 @@ class Match:
 # ------------------------------------------------------------------------------------ what to match
 
 
+def network_set(models: StagedModel | Sequence[StagedModel]) -> tuple[StagedModel, ...]:
+    """Check that networks can see the same images.
+
+    Parameters
+    ----------
+    models : StagedModel or sequence of StagedModel
+        One network, or a set.
+
+    Returns
+    -------
+    tuple of StagedModel
+        In the same order.
+
+    Raises
+    ------
+    InputError
+        When there is none, or names repeat, or input sizes or devices differ.
+    """
+    networks = (models,) if isinstance(models, StagedModel) else tuple(models)
+    if not networks:
+        raise InputError("metamers need at least one network, not none; give a StagedModel.")
+    if again := duplicates([network.name for network in networks]):
+        raise InputError(f"networks with the same name: {name_ids(again)}; name each its own way.")
+    sizes = {network.name: network.preprocessing.size for network in networks}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in sizes.items())
+        raise InputError(
+            f"networks see images of different sizes ({listed}); give them one size (at_size)."
+        )
+    devices = sorted({str(network.device) for network in networks})
+    if len(devices) > 1:
+        raise InputError(f"networks are on different devices ({devices}); load them on one.")
+    return networks
+
+
 @checked
 def match_stages(
     models: StagedModel | Sequence[StagedModel],
@@ -220,23 +255,11 @@ def match_stages(
     >>> match.stages, match.weights
     (('1', '3'), (0.75, 0.25))
     """
-    networks = (models,) if isinstance(models, StagedModel) else tuple(models)
-    if not networks:
-        raise InputError("metamers need at least one network, not none; give a StagedModel.")
-    if again := duplicates([network.name for network in networks]):
-        raise InputError(f"networks with the same name: {name_ids(again)}; name each its own way.")
-    sizes = {network.name: network.preprocessing.size for network in networks}
-    if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in sizes.items())
-        raise InputError(
-            f"networks see images of different sizes ({listed}); give them one size (at_size)."
-        )
-    devices = sorted({str(network.device) for network in networks})
-    if len(devices) > 1:
-        raise InputError(f"networks are on different devices ({devices}); load them on one.")
+    networks = network_set(models)
     if isinstance(stage, Mapping):
-        wrong = [name for name in sizes if name not in stage]
-        wrong += [name for name in stage if name not in sizes]
+        names = [network.name for network in networks]
+        wrong = [name for name in names if name not in stage]
+        wrong += [name for name in stage if name not in names]
         if wrong:
             raise InputError(
                 f"stages are given by network, but not for each or for others: {name_ids(wrong)}; "

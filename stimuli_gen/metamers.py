@@ -182,7 +182,7 @@ def model_metamers(
         "suffix": suffix,
         "seed": seed,
     }
-    contexts = _Contexts(matches, references, recipe, start_images, seed, run.batch_size)
+    contexts = Contexts(matches, references, recipe, start_images, seed, run.batch_size)
     confine = contexts.confine if recipe.ball != "none" else None
     keys = contexts.keys(settings)
     made = descend(
@@ -312,10 +312,25 @@ def _check_straight_through(matches: Sequence[Match]) -> None:
         )
 
 
-class _Contexts:
+class Contexts:
     """Give first images, and what the objectives must know of each image, by reference id.
 
     That is the activations to the photograph, the center of the ball, and the shifts of all steps.
+
+    Parameters
+    ----------
+    matches : sequence of Match
+        Stages of networks.
+    references : StimulusSet
+        Photographs.
+    recipe : Recipe
+        How the images are made.
+    start_images : ndarray or mapping of str to ndarray, optional
+        First images, see `model_metamers`.
+    seed : int
+        Seed of the starts and shifts.
+    batch_size : int
+        Photographs a pass.
     """
 
     def __init__(
@@ -340,6 +355,23 @@ class _Contexts:
         self._anchors: dict[str, dict[str, np.ndarray]] = {}
 
     def photograph(self, reference_id: str) -> np.ndarray:
+        """Take a photograph, and check its range.
+
+        Parameters
+        ----------
+        reference_id : str
+            Its id.
+
+        Returns
+        -------
+        ndarray
+            (3, height, width) float32.
+
+        Raises
+        ------
+        InputError
+            When it leaves [0, 1] or is not finite.
+        """
         image = self._image_of(reference_id)
         if not (image.min() >= 0 and image.max() <= 1):
             raise InputError(
@@ -349,7 +381,23 @@ class _Contexts:
         return image
 
     def start(self, reference_id: str) -> np.ndarray:
-        """Make the first image, (3, height, width) in [0, 1]."""
+        """Make the first image.
+
+        Parameters
+        ----------
+        reference_id : str
+            Id of the photograph.
+
+        Returns
+        -------
+        ndarray
+            (3, height, width) float32 in [0, 1].
+
+        Raises
+        ------
+        InputError
+            When a given image has another shape or leaves [0, 1].
+        """
         photograph, recipe = self.photograph(reference_id), self._recipe
         if self._given is None:
             random = generator(self._seed, "metamer start", reference_id)
@@ -372,6 +420,16 @@ class _Contexts:
         """Hash all that makes each image's pixels before they are rounded.
 
         Settings that only name or judge the images are left out.
+
+        Parameters
+        ----------
+        settings : mapping
+            Settings of the generator.
+
+        Returns
+        -------
+        dict of str to str
+            Reference id → digest.
         """
         no_matter = ("preset", "open_choices", "suffix", "nulls", "null_quantile", "file_rounds")
         recipe = {name: value for name, value in chosen(settings).items() if name not in no_matter}
@@ -383,11 +441,36 @@ class _Contexts:
         return keys
 
     def confine(self, images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
-        """Keep images in the ball of the recipe."""
+        """Keep images in the ball of the recipe.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width).
+        context : mapping of str to Tensor
+            With the ``center`` of each ball.
+
+        Returns
+        -------
+        Tensor
+            The nearest images in the balls.
+        """
         project = BALLS[self._recipe.ball]
         return project(images, context["center"], self._recipe.radius)
 
     def __call__(self, reference_id: str) -> dict[str, np.ndarray]:
+        """Give what the objectives must know of an image.
+
+        Parameters
+        ----------
+        reference_id : str
+            Id of the photograph.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Activations to the photograph and their norms, center and shifts where they count.
+        """
         if reference_id not in self._anchors:
             self._compute_anchors(reference_id)
         context = dict(self._anchors[reference_id])

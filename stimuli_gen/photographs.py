@@ -31,8 +31,9 @@ INTERPOLATIONS = ("bicubic", "bilinear")
 LARGEST_RESIZED = 2**24
 """Pixels; 256 x 65,536 for example. Resizing to more would cost memory for what the cut throws
 away."""
-KINDS = ("RE", "AN", "AI", "metamer", "control")
-"""Regular image, adversarial noise, adversarial interference, metamer, control image."""
+KINDS = ("RE", "AN", "AI", "metamer", "control", "controversial", "eigendistortion")
+"""Regular image, adversarial noise, adversarial interference, metamer, control image, image on
+which networks disagree, eigendistortion."""
 
 _SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets", "images")
 PACKAGED: Mapping[str, tuple[tuple[str, ...], str, str]] = {

@@ -17,10 +17,10 @@ from fmri.betas.joint_models import fit_jointly
 from fmri.betas.session_models import scale_to_percent
 from fmri.bold import BoldRun, check_runs
 from fmri.extraction import read_series
-from fmri.volumes import image_affine, open_nifti
+from fmri.volumes import digest_image, image_affine, open_nifti
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
-from neurometamer.provenance import digest_file, plain_value, provenance
+from neurometamer.provenance import plain_value, provenance
 from neurometamer.resume import writes_into
 from neurometamer.store import atomic_path, write_json
 from neurometamer.summaries import short_repr
@@ -406,7 +406,7 @@ def estimate_contrast(
         "noise_model": noise_model,
         "units": units,
     }
-    images = {run.label: digest_file(run.image) for run in runs}
+    images = {run.label: digest_image(run.images) for run in runs}
     record = provenance(settings, step="estimate_contrast", images=images, dof=dof)
     if any(run.simulated for run in runs):
         record["simulated"] = True

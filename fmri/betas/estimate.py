@@ -21,7 +21,7 @@ import pandas as pd
 from fmri.betas.event_designs import DesignOptions, noise_gain, run_designs
 from fmri.betas.joint_models import STATISTICS
 from fmri.betas.least_squares import Fit, least_squares_all, least_squares_separate
-from fmri.betas.memory import MemoryPlan, RunSize, in_megabytes, parse_memory, plan_memory
+from fmri.betas.memory import MemoryPlan, RunSize, plan_memory, plan_together
 from fmri.betas.session_models import SessionBetas, event_observations, fit_with_options
 from fmri.betas.single_trials import SingleTrialOptions
 from fmri.bold import BoldRun, check_runs
@@ -29,9 +29,10 @@ from fmri.patterns import Patterns
 from fmri.rois.regions import Regions, read_regions, voxel_table
 from fmri.series import open_series, read_places, read_stored
 from fmri.unusable import UNUSABLE, check_regions_left, dropped_voxels, unusable_error
+from fmri.volumes import digest_image
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
-from neurometamer.provenance import digest, digest_file, provenance
+from neurometamer.provenance import digest, provenance
 
 _LOG = logging.getLogger(__name__)
 
@@ -158,10 +159,7 @@ def estimate_betas(
     options = SingleTrialOptions() if single_trials is None else single_trials
     options.check_model(noise_model, estimator, units)
     check_runs(runs)
-    contents = []
-    for run in runs:
-        digests = [digest_file(file) for file in run.images]
-        contents.append(digests[0] if len(digests) == 1 else digest(digests))
+    contents = [digest_image(run.images) for run in runs]
     if same := set(duplicates(contents)):
         labels = [run.label for run, content in zip(runs, contents) if content in same]
         raise InputError(
@@ -183,11 +181,16 @@ def estimate_betas(
     pool = np.zeros_like(union)
     if options.n_noise and regions.pool is not None:
         pool = regions.pool & ~union
-    estimate = _estimate_each_run
-    if single_trials is not None or units in STATISTICS:
-        estimate = partial(_estimate_together, pool)
+    n_voxels = int(np.sum(union | pool))
+    are_plain = single_trials is None and units not in STATISTICS
+    plan = plan_betas(
+        runs, tables, n_voxels, len(voxels), together=not are_plain, max_memory=max_memory
+    )
+    if are_plain and (max_memory or plan.n_passes > 1 or plan.n_bytes > _MUCH_MEMORY):
+        _LOG.info("betas of %d run(s), %s", len(runs), plan)
+    estimate = _estimate_each_run if are_plain else partial(_estimate_together, pool)
     fit, broken = estimate(
-        runs, tables, voxels, (union, position), options, settings, max_memory, progress
+        runs, tables, voxels, (union, position), options, settings, plan, progress
     )
     designs = [design for _, design in tables]
     record = _record(settings, runs, contents, designs, regions, voxels, broken)
@@ -206,24 +209,42 @@ def estimate_betas(
     )
 
 
-def _estimate_each_run(
+def plan_betas(
     runs: Sequence[BoldRun],
     tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
-    voxels: pd.DataFrame,
-    where: tuple[np.ndarray, np.ndarray],
-    options: SingleTrialOptions,
-    settings: Mapping[str, Any],
-    max_memory: str,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[SessionBetas, np.ndarray]:
-    """Fit run by run, as many voxels at once as memory allows; say which cannot be used, and why.
+    n_voxels: int,
+    n_rows: int,
+    *,
+    together: bool,
+    max_memory: str = "",
+) -> MemoryPlan:
+    """Plan the memory of estimating betas, from headers and designs alone.
 
-    `options` are those that change nothing.
+    Parameters
+    ----------
+    runs : sequence of BoldRun
+        The runs of one subject.
+    tables : sequence of tuple of DataFrame
+        Events and design of each run, see `event_design`.
+    n_voxels, n_rows : int
+        Numbers of different voxels, and of voxels of all regions.
+    together : bool
+        Whether all runs are fitted at once, as options of single trials and statistics need it.
+    max_memory : str
+        See `fmri.betas.memory.plan_memory`.
+
+    Returns
+    -------
+    MemoryPlan
+        How many voxels are read and fitted at once.
+
+    Raises
+    ------
+    InputError
+        When the limit cannot be understood or kept.
     """
-    union, position = where
-    sizes, observations = [], []
+    sizes = []
     for run, (events, design) in zip(runs, tables, strict=True):
-        observations.append(event_observations(run, events))
         size = RunSize(
             n_volumes=run.n_volumes,
             n_events=len(events),
@@ -231,9 +252,29 @@ def _estimate_each_run(
             itemsize=open_series(run.images, run.affine).itemsize,
         )
         sizes.append(size)
-    plan = plan_memory(sizes, int(union.sum()), len(position), max_memory)
-    if max_memory or plan.n_passes > 1 or plan.n_bytes > _MUCH_MEMORY:
-        _LOG.info("betas of %d run(s), %s", len(runs), plan)
+    if together:
+        return plan_together(sizes, n_voxels, max_memory)
+    return plan_memory(sizes, n_voxels, n_rows, max_memory)
+
+
+def _estimate_each_run(
+    runs: Sequence[BoldRun],
+    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
+    voxels: pd.DataFrame,
+    where: tuple[np.ndarray, np.ndarray],
+    options: SingleTrialOptions,
+    settings: Mapping[str, Any],
+    plan: MemoryPlan,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[SessionBetas, np.ndarray]:
+    """Fit run by run, as many voxels at once as memory allows; say which cannot be used, and why.
+
+    `options` are those that change nothing.
+    """
+    position = where[1]
+    observations = []
+    for run, (events, _) in zip(runs, tables, strict=True):
+        observations.append(event_observations(run, events))
     values = np.empty((sum(map(len, observations)), len(voxels)))
     broken = np.zeros(len(voxels), dtype=np.int64)
     first = 0
@@ -262,7 +303,7 @@ def _estimate_together(
     where: tuple[np.ndarray, np.ndarray],
     options: SingleTrialOptions,
     settings: Mapping[str, Any],
-    max_memory: str,
+    plan: MemoryPlan,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[SessionBetas, np.ndarray]:
     """Read all runs and fit them at once; say which voxels cannot be used, and why.
@@ -272,16 +313,6 @@ def _estimate_together(
     union, position = where
     all_read = union | pool
     is_region = union[all_read]
-    n_volumes = sum(run.n_volumes for run in runs)
-    # The time courses, and as much again while they are fitted.
-    n_values = n_volumes * int(all_read.sum())
-    needed = 2 * n_values * np.dtype(np.float64).itemsize
-    if max_memory and needed > parse_memory(max_memory):
-        raise InputError(
-            f"max_memory (--max-memory) is {max_memory}, but options of single trials take all "
-            f"runs at once, {in_megabytes(needed)}; give that, fewer regions at a time, or a "
-            "smaller brain mask where noise regressors come from it."
-        )
     series, around = [], []
     is_usable = np.ones(int(pool.sum()), dtype=bool)
     broken = np.zeros(len(voxels), dtype=np.int64)

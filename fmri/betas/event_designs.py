@@ -21,7 +21,7 @@ from fmri.bids import volume_start
 from fmri.bold import BoldRun
 from fmri.tables import NO_TRIAL_TYPE, event_names
 from neurometamer.arguments import KeywordsOf, check_fields, checked
-from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.errors import InputError, count_text, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 HRFS = tuple(CANONICAL)
@@ -383,6 +383,23 @@ def noise_gain(design: pd.DataFrame) -> float:
     return float(np.median(gains))
 
 
+def _kinds_of_columns(run: BoldRun, n_events: int, design: pd.DataFrame) -> str:
+    """Count the columns of a design by what they are of; a scrubbed volume's is 0 elsewhere."""
+    names = design.columns.astype(str)
+    n_confounds = int(names.str.startswith("confound_").sum())
+    n_slow = len(names) - n_events - n_confounds
+    n_scrubbed = 0
+    if run.confounds is not None:
+        n_scrubbed = int((np.count_nonzero(run.confounds, axis=0) == 1).sum())
+    n_confounds -= n_scrubbed
+    counts = [count_text(n_events, "event"), f"{n_slow} of drifts and mean"]
+    if n_confounds:
+        counts.append(count_text(n_confounds, "confound"))
+    if n_scrubbed:
+        counts.append(count_text(n_scrubbed, "scrubbed volume"))
+    return ", ".join(counts)
+
+
 def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: np.ndarray) -> None:
     """Refuse designs that cannot be estimated.
 
@@ -392,9 +409,9 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
     names = event_names(kept)
     if len(design.columns) >= len(design):
         raise InputError(
-            f"{run.label}: the design has {len(design.columns)} columns ({len(kept)} events) for "
-            f"{len(design)} volumes; use fewer confounds (columns, --columns), a lower high_pass "
-            "(--high-pass), or longer runs."
+            f"{run.label}: the design has {len(design.columns)} columns for {len(design)} volumes "
+            f"({_kinds_of_columns(run, len(kept), design)}); use fewer confounds (columns, "
+            "--columns), a lower high_pass (--high-pass), or longer runs."
         )
     peaks = np.abs(events).max(axis=0)
     least = _TOO_WEAK * full

@@ -180,6 +180,47 @@ def plan_memory(
     )
 
 
+def plan_together(sizes: Sequence[RunSize], n_voxels: int, max_memory: str = "") -> MemoryPlan:
+    """Plan the memory of fitting all runs at once.
+
+    Parameters
+    ----------
+    sizes : sequence of RunSize
+        The runs.
+    n_voxels : int
+        Number of different voxels.
+    max_memory : str
+        As for `plan_memory`; empty: no limit.
+
+    Returns
+    -------
+    MemoryPlan
+        One pass, all voxels at once.
+
+    Raises
+    ------
+    InputError
+        When the limit cannot be understood or kept; the message says what works.
+
+    Examples
+    --------
+    >>> size = RunSize(n_volumes=400, n_events=54, n_columns=70, itemsize=4)
+    >>> print(plan_together([size, size], 1_000))
+    1,000 voxels: read 1,000 at once in 1 pass over the files, fitted 1,000 at once; about 13 MB
+    """
+    n_values = n_voxels * sum(size.n_volumes for size in sizes)
+    needed = 2 * 8 * n_values  # the time courses, and as much again while they are fitted
+    if max_memory and needed > parse_memory(max_memory):
+        raise InputError(
+            f"max_memory (--max-memory) is {max_memory}, but options of single trials take all "
+            f"runs at once, {in_megabytes(needed)}; give that, fewer regions at a time, or a "
+            "smaller brain mask where noise regressors come from it."
+        )
+    return MemoryPlan(
+        n_voxels=n_voxels, n_passes=1, n_read=n_voxels, n_fitted=n_voxels, n_bytes=needed
+    )
+
+
 def parse_memory(text: str) -> int:
     """Read an amount of memory.
 

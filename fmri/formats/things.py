@@ -87,7 +87,7 @@ def open_table(path: Path, request: Request) -> Contents:
     path : Path
         Folder, or the file of responses.
     request : Request
-        Regions are columns of the voxel metadata; all columns of 0 and 1 by default.
+        Regions are columns of the voxel metadata; by default all columns of 0 and 1 that hold both.
 
     Returns
     -------
@@ -112,7 +112,8 @@ def open_table(path: Path, request: Request) -> Contents:
         if name in NO_REGIONS or not present <= {0, 1}:
             continue
         members[str(name)] = np.flatnonzero(table[name] == 1)
-        if not request.rois and 1 in present:
+        # a column of one value, as of an id, is a region only where it is asked for
+        if not request.rois and present == {0, 1}:
             wanted[str(name)] = (str(name),)
     if not wanted:
         raise InputError(f"{about} has no column of 0 and 1 that could be a region.")

@@ -38,6 +38,8 @@ CALLS = {"sphere": (4, 4), "wang15": (1, 1), "benson14": (1, 1)}
 """Name of a region that is no file → fewest and most arguments."""
 
 _DEEPEST = 50
+_MOST_SHOWN = 200
+"""Characters of an expression that messages repeat."""
 _MOST_TOKENS = 400
 _TOKEN = re.compile(
     r"\s*(?:(?P<quoted>\"[^\"]*\"|'[^']*')|(?P<sign>>=|<=|[<>(),]|[-+&](?=[\s(]|$))|"
@@ -256,6 +258,7 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
         self.end = self.count = 0
         self.kind = self.value = ""
         self.position = 0
@@ -286,7 +289,7 @@ class _Parser:
         """Build the error that points at the next token."""
         rest = self.text[self.position : self.position + 30]
         where = f"at character {self.position + 1}, '{rest}'" if rest else "at its end"
-        return InputError(f"{self.text}: {where}: {what}.")
+        return InputError(f"{self.shown}: {where}: {what}.")
 
     def _sum(self, depth: int) -> Node:
         """Parse unions and differences."""
@@ -321,7 +324,7 @@ class _Parser:
         if self.value == "(":
             name = source.text
             if name not in CALLS:
-                where = f"kind of region at character {source.position + 1} of '{self.text}':"
+                where = f"kind of region at character {source.position + 1} of '{self.shown}':"
                 raise unknown_name(where, name, CALLS)
             arguments: list[str] = []
             while not arguments or (self.kind == "sign" and self.value == ","):

@@ -317,9 +317,10 @@ def names_beside(path: File) -> dict[int, str] | None:
                 return dict(enumerate(regions, start=1))
         return None
     if table.suffix in (".tsv", ".csv"):
-        columns = read_table(table, required=["index", "name"])
+        columns = read_table(table, required=["index", "name"], text=["name"])
+        columns = columns.dropna(subset="name")  # these have their index alone
         written = columns["index"].tolist()
-        names = columns["name"].astype(str).tolist()
+        names = columns["name"].tolist()
     else:
         with reading(table, "a table of labels (number, name, red, green, blue, alpha)") as plain:
             lines = plain.read_text(encoding="latin-1").splitlines()
@@ -485,7 +486,8 @@ def label_mask(file: RegionFile, label: str) -> np.ndarray:
     Warns
     -----
     UserWarning
-        When a number has no name in the table of the image, or labels of the image have none.
+        When a number has no name in the table of the image, labels of the image have none, or the
+        name is that of several labels, which are joined.
     """
     name = file.path.name
     known: dict[str, None] = {}
@@ -504,6 +506,12 @@ def label_mask(file: RegionFile, label: str) -> np.ndarray:
             warnings.warn(
                 f"{name} holds labels without a name in its table: {name_ids(unnamed)}; they are "
                 "in no region that is called by a name.",
+                stacklevel=2,
+            )
+        if len(keys) > 1:
+            warnings.warn(
+                f"'{label}' is the name of {len(keys)} labels of {name} ({name_ids(keys)}); they "
+                "are one region.",
                 stacklevel=2,
             )
         return np.isin(values, keys)

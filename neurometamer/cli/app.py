@@ -6,7 +6,9 @@ import dataclasses
 import difflib
 import errno
 import inspect
+import itertools
 import os
+import re
 import signal
 import sys
 import time
@@ -45,6 +47,9 @@ COMMANDS = {
     "stimuli null": "neurometamer.commands.metamers:stimuli_null",
     "stimuli control": "neurometamer.commands.stimuli:stimuli_control",
     "stimuli metamer": "neurometamer.commands.metamers:stimuli_metamer",
+    "stimuli controversial": "neurometamer.commands.disagreement:stimuli_controversial",
+    "stimuli divergent": "neurometamer.commands.disagreement:stimuli_divergent",
+    "stimuli eigendistortion": "neurometamer.commands.disagreement:stimuli_eigendistortion",
     "models list": "neurometamer.commands.networks:models_list",
     "fmri layout": "neurometamer.commands.datasets:fmri_layout",
     "fmri betas": "neurometamer.commands.fmri:fmri_betas",
@@ -66,7 +71,7 @@ COMMANDS = {
 """Words of a command to the function that it calls, in the order of the help."""
 
 GROUPS = {
-    "stimuli": "Make adversarial images and metamers.",
+    "stimuli": "Make adversarial images, metamers, and images on which networks disagree.",
     "models": "The networks known by name.",
     "fmri": "BOLD files in, patterns out.",
     "behavior": "Recognition experiments with people and networks.",
@@ -92,8 +97,16 @@ def main() -> None:
     SystemExit
         With the exit code.
     """
-    # Warnings are for people: one line, without the place in our code.
-    warnings.formatwarning = lambda message, *_, **__: f"note: {' '.join(str(message).split())}\n"
+    told: set[str] = set()
+
+    def once_in_a_line(message: object, *_: object, **__: object) -> str:
+        note = f"note: {' '.join(str(message).split())}\n"
+        is_new = note not in told
+        told.add(note)
+        return note if is_new else ""
+
+    # Warnings are for people: one line, once, without the place in our code.
+    warnings.formatwarning = once_in_a_line
     # Threads that spin while they wait are a few percent faster alone and many times slower beside
     # another program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -175,6 +188,11 @@ def _what_is_wrong(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
         return f"{error.token.keyword} is given more than once and takes one value; give it once."
     if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
         option = error.argument.name
+        after = dict(itertools.pairwise(words)).get(option, "")
+        if re.match("-[^-]", after):
+            return (
+                f"{option} is '{after}'; a value that begins with - is given as {option}={after}."
+            )
         if any(word.partition("=")[0] == option for word in words):
             return f"{option} needs a value; give it ({named} --help)."
         unknown = [word for word in error.unused_tokens or () if word.startswith("--")]

@@ -30,7 +30,14 @@ from neurometamer.errors import InputError, duplicates, name_ids
 OUT_IS_OPTIONAL = ("run", "fmri layout", "evaluate check-table")
 """Commands that do without ``--out``; others need it where the function does not."""
 
-WITH_MODE = ("stimuli noise", "stimuli interference", "stimuli control", "stimuli metamer")
+WITH_MODE = (
+    "stimuli noise",
+    "stimuli interference",
+    "stimuli control",
+    "stimuli metamer",
+    "stimuli controversial",
+    "stimuli divergent",
+)
 """Commands that know `RunOptions.mode`; others only run networks."""
 
 EMPTY = inspect.Parameter.empty

@@ -58,6 +58,7 @@ class ConsoleReporter:
         self._ended.set()
         self._more = ""
         self.done, self.total = 0, 0
+        self.n_finished, self.n_steps = 0, 0
 
     def start(self, number: int, total: int, title: str) -> None:
         """Show that a step begins.
@@ -73,6 +74,7 @@ class ConsoleReporter:
         """
         self.close()
         self._title = f"[{number}/{total}] {title}"
+        self.n_finished, self.n_steps = number - 1, total
         self._more = ""
         self.done, self.total = 0, 0
         if self._console.is_terminal:
@@ -255,7 +257,9 @@ def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
     except (KeyboardInterrupt, Terminated) as stop:
         reporter.close()
         done = "nothing is finished yet"
-        if reporter.total:
+        if reporter.n_steps > 1:
+            done = f"{reporter.n_finished} of {reporter.n_steps} steps are finished"
+        elif reporter.total:
             done = f"{reporter.done} of {reporter.total} are finished"
         if out is not None and (unfinished := count_kept(out)[1]):
             done = f"{done}, the state of {unfinished} unfinished image(s) is saved"

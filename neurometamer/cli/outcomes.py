@@ -114,7 +114,10 @@ def _scan(design: Any, given: Given) -> None:
     for name in ("noise_gain_trial", "noise_gain_image", "efficiency"):
         values = runs[name]
         words = name.replace("_", " ")
-        say(f"{words}: {values.min():.3g} to {values.max():.3g}")
+        if values.isna().all():
+            say(f"{words}: not defined, as no run shows two image types")
+        else:
+            say(f"{words}: {values.min():.3g} to {values.max():.3g}")
     noise = design.images["predicted_noise"].median()
     say(f"noise of the mean beta of an image: {noise:.3g} of that of a volume")
     say(given["out"])
@@ -192,6 +195,9 @@ OUTCOMES: Mapping[str, Callable[[Any, Given], int | None]] = {
     "stimuli noise": _images,
     "stimuli interference": _images,
     "stimuli metamer": _images,
+    "stimuli controversial": _images,
+    "stimuli divergent": _images,
+    "stimuli eigendistortion": _images,
     "stimuli control": _controls,
     "stimuli null": _null,
     "image-types": _image_types,

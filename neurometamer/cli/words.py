@@ -64,13 +64,15 @@ def in_words_of_options(message: str, names: Collection[str]) -> str:
     '--step-size is 0; give --interval none.'
     >>> in_words_of_options("give t_r (--t-r), in seconds", ["t_r"])
     'give --t-r, in seconds'
-    >>> in_words_of_options("give fewer (n_noise, --n-noise)", ["n_noise"])
-    'give fewer (--n-noise)'
+    >>> in_words_of_options("without noise (n_noise, --n-noise)", ["n_noise"])
+    'without noise (--n-noise)'
     """
     for name in sorted(names, key=len, reverse=True):
-        message = re.sub(rf"^(\w+: )?{name}(?= (is|must) |, the )", flag_of(name), message)
+        flag = flag_of(name)
+        message = re.sub(rf"(?<![\w./-]){name}(?: \({flag}\)|, {flag}(?=\)))", flag, message)
+        message = re.sub(rf"^(\w+: )?{name}(?= (is|must) |, the )", flag, message)
     message = _with_flags(message, names)
-    message = re.sub(r"\((--[\w-]+), \1\)", r"(\1)", message)
+    message = re.sub(r"(--[\w-]+) True\b", r"\1", message)  # a flag takes no value
     return re.sub(r"(--[\w-]+(?: [\w.-]+)?) \(\1\)", r"\1", message)
 
 

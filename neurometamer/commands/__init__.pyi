@@ -4,6 +4,9 @@ from .behavior import behavior_join as behavior_join
 from .behavior import behavior_page as behavior_page
 from .conversion import fmri_convert as fmri_convert
 from .datasets import fmri_layout as fmri_layout
+from .disagreement import stimuli_controversial as stimuli_controversial
+from .disagreement import stimuli_divergent as stimuli_divergent
+from .disagreement import stimuli_eigendistortion as stimuli_eigendistortion
 from .drawing import draw as draw
 from .encoding import encode as encode
 from .evaluation import evaluate_check_table as evaluate_check_table

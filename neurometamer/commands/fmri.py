@@ -212,8 +212,9 @@ def _write_contrast(
     of_models = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
     known = {*RUNS, *ROIS, *LAYOUT, *CONFOUNDS, *of_models}
     if unused := [name for name in options if name not in known]:
+        flags = ["--" + name.replace("_", "-") for name in unused]
         raise InputError(
-            f"{name_ids(unused)} go with betas, not with a contrast (--contrast), which has one "
+            f"{name_ids(flags)} go with betas, not with a contrast (--contrast), which has one "
             "beta a condition and the response of hrf_model (--hrf-model); leave them out."
         )
     runs, regions, glm = scans.open(masks, options)

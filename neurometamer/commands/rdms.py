@@ -14,6 +14,7 @@ from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import Files
 from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table
+from stimuli_gen.photograph_lists import list_photographs
 from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:
@@ -500,8 +501,8 @@ def conditions_table(subjects: Mapping[str, Patterns], images: Files) -> pd.Data
     subjects : mapping of str to Patterns
         Responses.
     images : sequence of path-like
-        Stimulus folders or their tables (id, kind, reference_id); without any, each condition is a
-        regular image.
+        Stimulus folders or their tables (id, kind, reference_id), or folders of photographs, which
+        are regular images; without any, each condition is a regular image.
 
     Returns
     -------
@@ -516,6 +517,11 @@ def conditions_table(subjects: Mapping[str, Patterns], images: Files) -> pd.Data
     tables = []
     for source in map(Path, images):
         path = source / "stimuli.csv" if source.is_dir() else source
+        if source.is_dir() and not path.exists():
+            photographs = list_photographs(source).table
+            own = photographs.assign(kind="RE", reference_id=photographs["id"])
+            tables.append(own[["id", "kind", "reference_id"]])
+            continue
         tables.append(read_table(path, required=["id", "kind", "reference_id"]))
     return pd.concat(tables)
 

@@ -227,6 +227,8 @@ def fmri_select(
             "out."
         )
     judge = find_criterion(criterion, zscore)
+    if not n_voxels and threshold is None:
+        raise InputError("no criterion for voxels; give --n-voxels, --threshold or both.")
     check_limits(criterion, n_voxels or None, threshold)
     responses = zscore_patterns(read_patterns(patterns), zscore)
     if criterion == "searchlight":

@@ -8,6 +8,7 @@ tables and masks alone.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import warnings
@@ -18,7 +19,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from fmri.betas.estimate import plan_betas
 from fmri.betas.event_designs import event_design
+from fmri.betas.joint_models import STATISTICS
 from fmri.bids import (
     check_same_labels,
     check_subject,
@@ -29,11 +32,12 @@ from fmri.bids import (
 from fmri.grids import Grid
 from fmri.patterns import read_patterns
 from fmri.reliability import voxel_reliability
-from fmri.rois.regions import grid_of, region_files
+from fmri.rois.regions import grid_of, region_files, voxel_table
 from fmri.selection import check_baseline, tell_few_conditions
-from fmri.series import hemisphere_files, open_series
+from fmri.series import check_files, hemisphere_files, open_series
 from fmri.surfaces import read_mesh
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
+from neurometamer.commands.metamers import read_stages
 from neurometamer.encoding.generalization import check_encoding
 from neurometamer.errors import InputError, name_ids
 from neurometamer.rsa.compute import MIN_VOXELS
@@ -68,8 +72,9 @@ from neurometamer.study.rdm_checks import (
 )
 from neurometamer.study.result_steps import image_type_options
 from neurometamer.study.settings import MEASURED_SOURCES, Subject
+from neurometamer.study.words import in_words_of_settings, setting_names
 from neurometamer.summaries import short_repr
-from neurometamer.zoo import model_entry
+from neurometamer.zoo import load_model, model_entry
 from stimuli_gen.photograph_lists import list_photographs
 from stimuli_gen.photographs import PACKAGED
 from stimuli_gen.stimuli import read_stimuli
@@ -119,9 +124,16 @@ class Problem:
 
 
 class Findings:
-    """Problems in the order in which they were found, each once."""
+    """Problems in the order in which they were found, each once.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    names : mapping of str to str, optional
+        Parameter to the setting that messages name in its place, see `setting_names`.
+    """
+
+    def __init__(self, names: Mapping[str, str] | None = None) -> None:
+        self.names = names or {}
         self.problems: list[Problem] = []
 
     @contextlib.contextmanager
@@ -166,6 +178,9 @@ class Findings:
         subject, file : str
             What it concerns.
         """
+        message = in_words_of_settings(message, self.names)
+        if subject:
+            message = message.removeprefix(f"{subject}: ")
         problem = Problem(kind, subject, file, message)
         known = [str(other) for other in self.problems]
         if str(problem) not in known:
@@ -269,7 +284,7 @@ def find_problems(work: Workspace) -> list[Problem]:
         Of settings and images first, then subject by subject.
     """
     settings = work.settings
-    findings = Findings()
+    findings = Findings(setting_names(settings))
     _check_models(work, findings)
     table = _check_images(work, findings)
     if settings.glm.strategy and settings.brain.source == "simulated":
@@ -334,6 +349,21 @@ def _check_models(work: Workspace, findings: Findings) -> None:
     if weights not in ("default", "random"):
         with findings.watch(file=weights):
             work.source(weights)
+    with findings.watch(prefix="model.stages: "):
+        _check_stages(settings.model.name, settings.model.stages)
+    with findings.watch(prefix="metamers.stage: "):
+        stages = read_stages(settings.metamers.stage)
+        for name in dict.fromkeys(itertools.chain(*settings.metamers.sets)):
+            own = stages.get(name, ()) if isinstance(stages, dict) else stages
+            _check_stages(name, [own] if isinstance(own, str) else own)
+
+
+def _check_stages(name: str, stages: Sequence[str]) -> None:
+    """Refuse stages that a network does not have; its weights are not needed for that."""
+    from stimuli_gen.depth import DEPTHS, at_stages
+
+    if not set(stages) <= {*model_entry(name).stages, *DEPTHS}:
+        at_stages(load_model(name, weights="random", device="cpu"), stages)
 
 
 def _check_images(work: Workspace, findings: Findings) -> pd.DataFrame | None:
@@ -775,6 +805,7 @@ def _check_run(
         series = hemisphere_files(path, subject.hemispheres)
         # which transform holds is a fault of its own
         header = open_series(series, "sform")
+        check_files(series)
         n_volumes = header.n_volumes
         sidecar = read_sidecar(path)
         t_r = repetition_time(
@@ -812,10 +843,10 @@ def _check_designs(
     glm = work.settings.glm
     selection = work.settings.selection
     runs = open_runs(work, subject.id)
-    conditions = []
+    tables = []
     for file, run in zip(subject.bold, runs, strict=True):
         with findings.watch(subject.id, file):
-            events, _ = event_design(
+            design = event_design(
                 run,
                 hrf_model=glm.hrf_model,
                 high_pass=glm.high_pass,
@@ -823,9 +854,25 @@ def _check_designs(
                 slice_time_ref=subject.slice_time_ref,
                 per=glm.per,
             )
-            conditions.append(tuple(events["trial_type"]))
-    if table is None or findings.has_errors(subject.id) or not selection.voxels_per_roi:
+            tables.append(design)
+    if findings.has_errors(subject.id):
         return
+    # regions on the maps of contrasts are not known yet
+    if glm.max_memory and not work.settings.brain.contrasts:
+        rois = subject_regions(work, subject, runs[0].grid)
+        voxels, union, _ = voxel_table(rois.masks, subject.id, rois.grid)
+        together = glm.single_trials() is not None or glm.units in STATISTICS
+        plan_betas(
+            runs,
+            tables,
+            int(union.sum()),
+            len(voxels),
+            together=together,
+            max_memory=glm.max_memory,
+        )
+    if table is None or not selection.voxels_per_roi:
+        return
+    conditions = [tuple(events["trial_type"]) for events, _ in tables]
     judged_on = images_of_type(table, selection.image_type)
     try:
         voxel_reliability(events_as_patterns(runs, conditions), judged_on)

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import neurometamer
 from fmri.layout.dataset import Layout, find_dataset
 from fmri.rois.regions import names_file
-from neurometamer.errors import DamagedFile, InputError, unknown_name
+from fmri.volumes import digest_image
+from neurometamer.errors import DamagedFile, InputError
 from neurometamer.provenance import digest, digest_file
 from neurometamer.report.read_study import LOCK, STATE
 from neurometamer.resume import (
@@ -263,14 +264,12 @@ class Workspace:
         tuple of str
             Early to late.
         """
-        known = tuple(self.model.stages)
-        chosen = self.settings.model
-        for stage in chosen.stages:
-            if stage not in known:
-                raise unknown_name(f"stage of {chosen.name}", stage, known)
-        if not chosen.stages:
-            return known
-        return tuple(stage for stage in known if stage in chosen.stages)
+        from stimuli_gen.depth import at_stages
+
+        chosen = self.settings.model.stages
+        if not chosen:
+            return tuple(self.model.stages)
+        return at_stages(self.model, chosen)[1]
 
 
 @dataclass(frozen=True)
@@ -378,7 +377,7 @@ def carry_out(
                 reporter.start(number, len(steps), step.title)
             settings = {section: section_settings(numbers, section) for section in step.sections}
             before = {need: finished[need] for need in step.needs}
-            files = [digest_file(path) for path in step.reads]
+            files = [digest_image([path]) for path in step.reads]
             seed = numbers["study"]["seed"]
             key = digest(step.name, neurometamer.__version__, seed, settings, before, files)
             outputs = _kept_outputs(step, key, workspace)
@@ -561,7 +560,8 @@ def _check_claim(workspace: Workspace) -> None:
         return
     old = _identity(there)
     new = _identity(workspace.settings.numbers())
-    if old != new:
+    # where no step has finished there is nothing to lose
+    if old != new and any(workspace.state("steps").glob("*.json")):
         raise InputError(
             f"{folder} holds a different study: {_first_difference(old, new)}. Choose another "
             "--out, or remove that folder."

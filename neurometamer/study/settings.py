@@ -9,8 +9,10 @@ Settings that change numbers are hashed into the identity of a study and of its 
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -26,7 +28,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
+from fmri.betas.memory import parse_memory
 from fmri.betas.single_trials import SingleTrialOptions
 from fmri.rois.algebra import parse_region, plain_sources
 from neurometamer.arguments import checked
@@ -139,6 +143,16 @@ def fact(field: Any, name: str) -> Any:
     return facts.get(name, "")
 
 
+@contextmanager
+def _as_problem() -> Iterator[None]:
+    """Let pydantic gather what a block refuses."""
+    try:
+        yield
+    except InputError as error:
+        without_options = re.sub(r" \(--[^()]*\)", "", str(error))
+        raise ValueError(without_options.removesuffix(".")) from error
+
+
 class Section(BaseModel):
     """A table of study.toml: frozen, and no key that is not known."""
 
@@ -213,7 +227,7 @@ class Model(Section):
     weights: str = setting(NETWORK, "weights")
     """"default" (ImageNet), "random" (everything is stamped untrained), or a file."""
     stages: tuple[str, ...] = ()
-    """Stages to analyze; empty: all of the model's."""
+    """Stages to analyze: names, early, middle, late or fractions of depth; empty: all of them."""
 
 
 class Noise(Section):
@@ -471,10 +485,8 @@ class Contrast(Section):
 
     @model_validator(mode="after")
     def _contrast_can_be_read(self) -> Self:
-        try:
+        with _as_problem():
             look_up("fmri.betas.contrasts:parse_contrast")(self.contrast)
-        except InputError as error:
-            raise ValueError(str(error).rstrip(".")) from error
         return self
 
 
@@ -549,6 +561,11 @@ MEASURED_SOURCES = ("bold", "bids", "patterns")
 
 _TAGS = ("name of a subject", "files of a subject")
 
+
+_MEMBER = re.compile(
+    rf"literal\[.*\]|(constrained-)?(bool|int|float|str)|{'|'.join(_TAGS)}", re.DOTALL
+)
+"""What pydantic calls a member of a union among the keys that lead to a problem."""
 
 NameOrFiles = Annotated[
     Annotated[Name, Tag(_TAGS[0])] | Annotated[Subject, Tag(_TAGS[1])],
@@ -807,17 +824,30 @@ class Glm(Section):
     max_noise: int = setting(TRIALS, "max_noise", description="{meaning}", ge=1, later=True)
     shrinkage: float | str = setting(TRIALS, "shrinkage", description="{meaning}", later=True)
 
-    @model_validator(mode="after")
-    def _options_agree(self) -> Self:
-        if self.hrf == "fir":
+    @field_validator("max_memory")
+    @classmethod
+    def _is_memory(cls, value: str) -> str:
+        if value:
+            with _as_problem():
+                parse_memory(value)
+        return value
+
+    @field_validator("hrf", "n_noise", "shrinkage")
+    @classmethod
+    def _is_option(cls, value: Any, about: ValidationInfo) -> Any:
+        if value == "fir":
             raise ValueError(
                 'hrf = "fir" gives a beta a delay, and a study compares images; use "model" or '
                 '"library"'
             )
-        try:
+        with _as_problem():
+            SingleTrialOptions(**{str(about.field_name): value})
+        return value
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> Self:
+        with _as_problem():
             self.single_trials()
-        except InputError as error:
-            raise ValueError(str(error).removesuffix(".")) from error
         return self
 
     def single_trials(self) -> SingleTrialOptions | None:
@@ -1220,7 +1250,7 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
     Raises
     ------
     InputError
-        With the first problem found: section and key, what came, what is allowed.
+        With every problem: section and key, what came, what is allowed.
 
     Examples
     --------
@@ -1231,8 +1261,22 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
     try:
         return StudySettings.model_validate(values)
     except ValidationError as error:
-        problem = error.errors()[0]
-    keys = [str(part) for part in problem["loc"] if part not in _TAGS]
+        texts: dict[str, str] = {}
+        for problem in error.errors():
+            dotted, text = _problem_text(problem)
+            texts.setdefault(dotted, text)  # each member of a union has a problem of its own
+    if len(texts) == 1:
+        raise InputError(f"{where}: {''.join(texts.values())}")
+    lines = [f"{where}: {len(texts)} settings to correct:"]
+    for number, text in enumerate(texts.values(), start=1):
+        lines.append(f"({number}) {text}")
+    raise InputError("\n".join(lines))
+
+
+def _problem_text(problem: ErrorDetails) -> tuple[str, str]:
+    """Name the key of a problem, and write in one line what came and what is allowed."""
+    parts = [str(part) for part in problem["loc"]]
+    keys = [part for part in parts if not _MEMBER.fullmatch(part)]
     dotted = ".".join(keys)
     text = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
@@ -1243,15 +1287,13 @@ def check_settings(values: dict[str, Any], where: str = "settings") -> StudySett
             if name in section.model_fields:
                 section = _section_in(section.model_fields[name].annotation)
         place = ".".join(names) or "top level"
-        message = f"[{place}] {unknown_name('key', key, section.model_fields)}"
-    elif problem["type"] == "missing":
-        message = f"{dotted} is missing; give it."
-    elif problem["type"] == "value_error":
-        message = f"{dotted}: {text}."
-    else:
-        given = repr(problem["input"])
-        message = f"{dotted}: {text}; got {given[:80]}."
-    raise InputError(f"{where}: {message}")
+        return dotted, f"[{place}] {unknown_name('key', key, section.model_fields)}"
+    if problem["type"] == "missing":
+        return dotted, f"{dotted} is missing; give it."
+    if problem["type"] == "value_error":
+        return dotted, f"{dotted}: {text}."
+    given = repr(problem["input"])
+    return dotted, f"{dotted}: {text}; got {given[:80]}."
 
 
 def _section_in(annotation: Any) -> Any:

@@ -15,6 +15,7 @@ from fmri.confounds import metrics_beside, mixing_beside
 from fmri.rois.regions import region_files
 from fmri.series import hemisphere_files
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError
 from neurometamer.store import read_table
 from neurometamer.study import brain_steps, contrast_maps, image_steps, result_steps
 from neurometamer.study.brain_steps import mesh_files, scanned, subject_names, with_contrasts
@@ -28,6 +29,7 @@ from neurometamer.study.settings import (
     Subject,
     read_settings,
 )
+from neurometamer.study.words import in_words_of_settings, setting_names
 from stimuli_gen.photograph_lists import list_photographs
 
 EVERYTHING = "*"
@@ -145,7 +147,11 @@ def run_study(
     work = replace(work, notes=tuple(map(str, problems)))
     for note in work.notes:
         warnings.warn(note, stacklevel=2)
-    carry_out(plan_steps(work), work, reporter)
+    try:
+        carry_out(plan_steps(work), work, reporter)
+    except InputError as error:
+        names = setting_names(work.settings)
+        raise type(error)(in_words_of_settings(str(error), names)) from error
     return work.path("report.html")
 
 

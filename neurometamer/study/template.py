@@ -132,8 +132,6 @@ def _section(name: str, value: Section) -> str:
         content = getattr(value, key)
         if isinstance(content, Section):
             nested.append(_section(f"{name}.{key}", content))
-        elif name == "brain" and key == "subjects":
-            nested.append(SUBJECT)
         else:
             meaning = field.description or ""
             if "{choices}" in meaning:
@@ -141,7 +139,11 @@ def _section(name: str, value: Section) -> str:
                 meaning = meaning.replace("{choices}", names)
             wrapped = textwrap.wrap(meaning, 112, initial_indent="# ", subsequent_indent="# ")
             lines.extend(wrapped)
-            lines.append(f"{key} = {_toml(content)}")
+            line = f"{key} = {_toml(content)}"
+            if name == "brain" and key == "subjects":
+                nested.append(SUBJECT)
+                line = f"# {line}"  # TOML allows no blocks [[brain.subjects]] beside it
+            lines.append(line)
     blocks = "".join(f"\n{block}" for block in nested)
     return "\n".join(lines) + "\n" + blocks
 

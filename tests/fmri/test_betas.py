@@ -192,6 +192,10 @@ def test_percent_needs_a_mean(make_run):
     assert estimate_betas([run], {"V1": mask}, units="raw").provenance["settings"]["units"] == "raw"
 
 
+SPIKES = np.eye(60)
+"""Regressors of scrubbed volumes."""
+
+
 def with_events(run: BoldRun, onsets, **changes):
     table = pd.DataFrame(
         {"onset": onsets, "duration": 2.0, "trial_type": [f"t{row}" for row in range(len(onsets))]}
@@ -210,7 +214,16 @@ def with_events(run: BoldRun, onsets, **changes):
         ([4, 30, 30.1], {}, "too close in time"),
         ([4, 30, 119], {}, "run ends before the response to 't2' at 119 s"),
         ([119.9], {}, "run ends before the response to 't0' at 119.9 s"),
-        (list(range(2, 118, 2)), {}, r"61 columns \(58 events\) for 60 volumes"),
+        (
+            list(range(2, 118, 2)),
+            {},
+            r"61 columns for 60 volumes \(58 events, 3 of drifts and mean\)",
+        ),
+        (
+            [4, 30],
+            {"a": np.sin(np.arange(60)), **{f"m{number}": SPIKES[number] for number in range(55)}},
+            r"61 columns for 60 volumes \(2 events, 3 of drifts and mean, 1 confound, 55 scrubbed",
+        ),
         (
             [4, 30],
             {"a": np.arange(60), "b": 3.0 - np.arange(60)},

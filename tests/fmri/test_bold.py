@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
+
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 
-from fmri import extraction, read_masks, read_run, read_runs, read_voxels
+from fmri import estimate_betas, extraction, read_masks, read_run, read_runs, read_voxels
 from fmri.tables import MOTION_COLUMNS
+from fmri.volumes import check_complete, image_files
 from neurometamer.errors import InputError
 
 
@@ -49,6 +53,14 @@ def test_run_takes_labels_from_the_file_name_and_repetition_time_from_the_header
 def test_missing_trial_types_are_named(make_run):
     events = pd.DataFrame({"onset": [2.0, 8.0], "duration": 1.0, "trial_type": ["007", None]})
     assert list(read_run(*make_run(events=events)[:2]).events["trial_type"]) == ["007", "n/a"]
+
+
+def test_of_names_only_empty_cells_and_that_of_bids_are_missing(make_run):
+    bold, table, _ = make_run()
+    names = ["nan", "NaN", "NA", "None", "null", "n/a", ""]
+    rows = [f"{4 + 10 * number}\t1\t{name}\n" for number, name in enumerate(names)]
+    table.write_text("onset\tduration\ttrial_type\n" + "".join(rows))
+    assert list(read_run(bold, table).events["trial_type"]) == [*names[:6], "n/a"]
 
 
 def test_confounds_are_motion_by_default_and_first_gaps_are_filled(make_run):
@@ -242,3 +254,56 @@ def test_layout_without_contents_says_so(shared_data):
     stem = "sub-1_task-objectviewing_run-01"
     with pytest.raises(InputError, match=r"run-01_bold.nii.gz is empty \(0 bytes\); fetch"):
         read_run(func / f"{stem}_bold.nii.gz", func / f"{stem}_events.tsv")
+
+
+def test_pairs_of_header_and_values_are_told_apart_by_both(make_run, tmp_path):
+    runs = []
+    for number, level in enumerate((0, 5), start=1):
+        bold, events, mask = make_run(f"run-{number}", edit=lambda data, level=level: data + level)
+        image = nibabel.load(bold)
+        pair = tmp_path / "pairs" / f"sub-07_run-{number}_bold.hdr"
+        pair.parent.mkdir(exist_ok=True)
+        nibabel.save(
+            nibabel.Nifti1Pair(image.get_fdata(dtype=np.float32), image.affine, image.header), pair
+        )
+        runs.append((pair, events, mask))
+    headers, events, masks = zip(*runs)
+    assert headers[0].read_bytes() == headers[1].read_bytes()
+    values = {}
+    for name, files in (
+        ("headers", headers),
+        ("values", [file.with_suffix(".img") for file in headers]),
+    ):
+        patterns = estimate_betas(read_runs(files, events), {"V1": masks[0]})
+        values[name] = [entry["image_digest"] for entry in patterns.provenance["runs"]]
+    assert values["headers"] == values["values"] and len(set(values["headers"])) == 2
+    assert image_files(headers[0]) == [headers[0], headers[0].with_suffix(".img")]
+    shutil.copy(headers[0].with_suffix(".img"), headers[1].with_suffix(".img"))
+    with pytest.raises(InputError, match="BOLD files with the same contents"):
+        estimate_betas(read_runs(headers, events), {"V1": masks[0]})
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".img"])
+def test_a_file_that_is_cut_off_is_told_by_its_length(make_run, tmp_path, suffix):
+    bold, events, _ = make_run()
+    file = tmp_path / f"cut{suffix}"
+    image = nibabel.load(bold)
+    kind = nibabel.Nifti1Pair if suffix == ".img" else nibabel.Nifti1Image
+    nibabel.save(kind(image.get_fdata(dtype=np.float32), image.affine, image.header), file)
+    check_complete(file)
+    contents = file.read_bytes()
+    file.write_bytes(contents[: len(contents) * 3 // 4])
+    with pytest.raises(InputError, match=r"cut\..* is cut off"):
+        check_complete(file)
+    with pytest.raises(InputError, match=r"cut\..* is cut off"):
+        read_runs([bold, file], [events, events], subject="07")
+
+
+def test_packed_parts_and_short_contents_are_told_from_a_cut(make_run, tmp_path):
+    contents = make_run()[0].read_bytes()
+    file = tmp_path / "joined.nii.gz"
+    file.write_bytes(gzip.compress(contents[:9000]) + gzip.compress(contents[9000:]))
+    check_complete(file)
+    file.write_bytes(gzip.compress(contents[:9000]))  # packed well, of a file that was cut before
+    with pytest.raises(InputError, match=r"its header says 14,752 bytes, and it holds 9,000"):
+        check_complete(file)

@@ -198,3 +198,23 @@ def test_what_cannot_be_scheduled_is_refused(change, options, message):
 def test_a_table_without_types_is_refused():
     with pytest.raises(InputError, match=r"the stimulus table lacks the column\(s\) kind"):
         design_scan(images(2).drop(columns="kind"))
+
+
+def test_a_folder_holds_one_design(tmp_path):
+    design = design_scan(images(4), n_runs=1)
+    folder = write_design(design, tmp_path / "design")
+    files = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    write_design(design, folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == files
+    other = design_scan(images(4), n_runs=2)
+    with pytest.raises(
+        InputError, match=r"holds another analysis \(other n_runs\); choose another"
+    ):
+        write_design(other, folder)
+    with pytest.raises(InputError, match=r"holds another analysis \(other data\)"):
+        write_design(design_scan(images(5), n_runs=1), folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == files
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds other files \(notes.txt\)"):
+        write_design(design, tmp_path / "full")

@@ -149,6 +149,7 @@ def write_things(folder: Path, subject="01", pickled=False) -> tuple[np.ndarray,
     voxels["prf-size"] = 1.5
     voxels["V1"] = [1, 0, 0, 1, 0, 0, 1, 0, 0]
     voxels["glasser-FFC"] = [0, 0, 0, 1, 1, 0, 0, 0, 0]
+    voxels["subject_id"] = 1
     voxels = voxels.sample(frac=1, random_state=0)  # not in the order of the responses
     voxels.to_csv(folder / f"sub-{subject}_VoxelMetadata.csv", index=False)
     trials = pd.DataFrame(
@@ -458,6 +459,8 @@ def test_things_voxels_are_joined_by_their_ids(tmp_path, pickled):
     assert patterns.conditions[0] == "dog_00b"
     assert patterns.observations["presentation"].tolist() == [1] * 15 + [2] * 5
     assert patterns.observations["trial_type"].tolist() == ["train"] * 15 + ["test"] * 5
+    # a column of one value is a region where it is asked for
+    assert len(read_published(tmp_path, rois=["subject_id"]).voxels) == 9
     second = read_published(tmp_path, rois=["glasser-FFC"], sessions=["2"])
     is_ffc = (voxels["glasser-FFC"] == 1).to_numpy()
     np.testing.assert_array_equal(second.values, values[is_ffc].T[10:])

@@ -104,6 +104,25 @@ def test_names_come_from_bids_tables_and_color_tables(brain, monkeypatch):
         read_regions({"LO": f"{aparc}:7"}, like)
 
 
+def test_labels_without_a_name_and_labels_of_one_name_are_told(brain):
+    image = brain / "sub-01_dseg.nii.gz"
+    like = brain / "image.nii.gz"
+    table = image.with_name("sub-01_dseg.tsv")
+    table.write_text("index\tname\n1\t\n2\tnan\n12\tNA\n130\tLO\n1021\tLO\n")
+    values = nibabel.load(image).get_fdata()
+    unnamed = pytest.warns(UserWarning, match="labels without a name in its table: 1; they are in")
+    joined = pytest.warns(UserWarning, match=r"'LO' is the name of 2 labels of .* \(130, 1021\)")
+    with unnamed, joined:
+        mask = read_regions({"LO": f"{image}:LO"}, like).masks["LO"]
+    assert np.array_equal(mask, np.isin(values, (130, 1021)))
+    for name, label in (("nan", 2), ("NA", 12)):
+        with pytest.warns(UserWarning, match="labels without a name in its table: 1; they are in"):
+            mask = read_regions({"X": f"{image}:{name}"}, like).masks["X"]
+        assert np.array_equal(mask, values == label)
+    with pytest.warns(UserWarning, match=r"label 1 has no name in the table"):
+        assert read_regions({"X": f"{image}:1"}, like).masks["X"].any()
+
+
 def test_volumes_of_freesurfer_are_read(brain):
     labels = nibabel.load(brain / "sub-01_dseg.nii.gz")
     values = np.asarray(labels.dataobj).astype(np.int32)

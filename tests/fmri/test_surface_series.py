@@ -548,7 +548,7 @@ def test_the_command_writes_betas_of_cifti_and_reads_them_back(folder, tmp_path)
     files = {"bold": [series], "events": [events]}
     direct = fmri_patterns(regions, **files)
     for bids in (True, False):
-        written = fmri_betas(regions, tmp_path / f"out-{bids}", bids=bids, **files)
+        written = fmri_betas(regions, tmp_path / f"out-{bids}", as_bids=bids, **files)
         names = [path.name for path in written.rglob("*.dscalar.nii")]
         end = "space-fsLR_den-91k_stat-effect_desc-Singletrial_statmap.dscalar.nii"
         assert names == [f"sub-01_task-x_{end}" if bids else "betas.dscalar.nii"]

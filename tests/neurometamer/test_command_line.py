@@ -188,6 +188,10 @@ def test_only_what_is_given_comes_to_the_function(monkeypatch, invoke, tmp_path)
         ("stimuli nois", 'Did you mean "noise"?'),
         ("demo --seed many", "--seed is 'many'; give a whole number."),
         ("demo --seed -1", "--seed is -1; give 0 or more."),
+        (
+            "fmri patterns --max-memory -1GB --masks V1=a --out x",
+            "--max-memory is '-1GB'; a value that begins with - is given as --max-memory=-1GB",
+        ),
         ("fmri patterns --masks V1=a V1=b --out x", "--masks names V1 more than once"),
         ("evaluate plan-sets --networks a --out x --sizes 2", "--sizes is '2'; give A:B."),
     ],
@@ -208,6 +212,8 @@ def test_words_that_cannot_be_used_are_told_in_one_line(words, message, invoke):
         ("t_r (2.0) and t_row", ["t_r"], "--t-r (2.0) and t_row"),
         ("finish, the share, is 0", ["finish"], "--finish, the share, is 0"),
         ("the measure is odd", ["measure"], "the measure is odd"),
+        ("units (--units) (t_r, --t-r)", ["units", "t_r"], "--units (--t-r)"),
+        ("allow: so_much=True (--so-much).", ["so_much"], "allow: --so-much."),
     ],
 )
 def test_messages_name_parameters_as_options(message, names, wanted):

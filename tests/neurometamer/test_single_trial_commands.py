@@ -83,9 +83,9 @@ def test_contrast_writes_maps(simulated, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="cannot be read"):
         fmri_betas({}, tmp_path, bold=["no.nii"], events=["no.tsv"], contrast="c0 -")
     for options in ({"hrf": "fir"}, {"hrf": "fir", "per": "condition"}):
-        with pytest.raises(InputError, match=r"hrf.* go with betas, .*\(--hrf-model\); leave them"):
+        with pytest.raises(InputError, match=r"--hrf.* go with betas, .*model\); leave them"):
             fmri_betas(simulated.masks, tmp_path, **files(simulated), contrast="c0 - c1", **options)
-    with pytest.raises(InputError, match="estimator go with betas"):
+    with pytest.raises(InputError, match="--estimator go with betas"):
         fmri_betas(
             simulated.masks,
             tmp_path,

@@ -249,7 +249,7 @@ def test_the_check_lists_all_that_is_wrong_with_the_data_set(spoiled):
     n_rows = len(lines) - 3
     assert f"has {n_rows} rows but" in told[1]
     assert f"{n_rows + 2} volumes" in told[1]
-    assert told[2].startswith("sub-02: sub-02: ROI 'LO': there is no")
+    assert told[2].startswith("sub-02: ROI 'LO': there is no")
     assert all("\n" not in text for text in told)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -345,9 +346,9 @@ def test_repairing_one_subject_makes_that_subject_again_and_what_rests_on_it(stu
     heard = go_on_up_to_patterns(study, out)
     assert "network activations" in heard.kept and "betas of sub-01" in heard.ran
 
-    set_setting(study, '"fc8"', '"fc7"')
+    set_setting(study, '"fc8"', '"relu7"')
     with pytest.raises(
-        InputError, match=r"different study: there model.stages\[2\] = 'fc8', here 'fc7'"
+        InputError, match=r"different study: there model.stages\[2\] = 'fc8', here 'relu7'"
     ):
         run_study(study, out, device="cpu")
 
@@ -404,3 +405,64 @@ def test_what_messages_advise_can_be_typed(study, tmp_path, invoke):
     assert "holds no betas: there is no betas.json. Betas (--betas) are a folder" in str(
         wrong.exception
     )
+
+
+def test_a_stage_that_the_network_does_not_have_is_told_before_work(study):
+    text = study.read_text()
+    sets = '[metamers]\nsets = [["alexnet"]]\nstage = "relu9"\n[selection]'
+    wrong = text.replace('"relu1", "fc8"', '"relu1", "nosuch"').replace("[selection]", sets)
+    study.write_text(wrong)
+    messages = [str(problem) for problem in check_study(study)]
+    assert any("unknown stage of alexnet 'nosuch'" in message for message in messages)
+    assert any("metamers.stage" in message and "'relu9'" in message for message in messages)
+    # depths are stages wherever stages are asked for
+    study.write_text(text.replace('"relu1", "fc8"', '"late", "0.2"'))
+    work = Workspace(folder=study.parent / "out", settings=read_settings(study), base=study.parent)
+    assert not [problem for problem in find_problems(work) if "stage" in str(problem)]
+    assert work.stages == ("relu2", "relu6")
+
+
+def test_cut_files_and_too_little_memory_are_told_before_work(study):
+    set_setting(study, "[selection]", '[glm]\nmax_memory = "1MB"\n[selection]')
+    file = file_of(study, "sub-02/*run-1_bold.nii")
+    contents = file.read_bytes()
+    file.write_bytes(contents[: len(contents) // 2])
+    errors = [problem for problem in check_study(study) if problem.kind == "error"]
+    assert [problem.subject for problem in errors] == list(SUBJECTS)
+    assert "run-1_bold.nii is cut off" in errors[1].message and "run-1" in errors[1].file
+    assert "[glm] max_memory is 1MB" in errors[0].message and "MB at least" in errors[0].message
+    file.write_bytes(contents)
+    set_setting(study, 'max_memory = "1MB"', 'max_memory = "1kB"\nn_noise = "auto"')
+    assert "all runs at once" in "".join(map(str, check_study(study)))
+
+
+def test_the_values_of_an_image_of_two_files_make_a_step_again(study, tmp_path):
+    file = file_of(study, "sub-02/*run-1_bold.nii")
+    image = nibabel.load(file)
+    pair = file.with_suffix(".hdr")
+    series = image.get_fdata()
+    nibabel.save(nibabel.Nifti1Pair(series, image.affine, image.header), pair)
+    set_setting(study, f"sub-02/{file.name}", f"sub-02/{pair.name}")
+    assert "betas of sub-02" in go_on_up_to_patterns(study, tmp_path / "out").ran
+    assert not go_on_up_to_patterns(study, tmp_path / "out").ran
+    header = pair.read_bytes()
+    later = np.roll(series, 1, axis=3)
+    nibabel.save(nibabel.Nifti1Pair(later, image.affine, image.header), pair)
+    assert pair.read_bytes() == header
+    assert "betas of sub-02" in go_on_up_to_patterns(study, tmp_path / "out").ran
+
+
+def test_a_folder_in_which_no_step_has_finished_is_taken_over(study, tmp_path):
+    work = Workspace(folder=tmp_path / "out", settings=read_settings(study), base=study.parent)
+
+    def fail(workspace, progress):
+        raise InputError("no network")
+
+    step = replace(plan_steps(work)[0], run=fail)
+    with pytest.raises(InputError, match="no network"):
+        carry_out([step], work, None)
+    set_setting(study, '"fc8"', '"relu7"')
+    assert go_on_up_to_patterns(study, tmp_path / "out").ran
+    set_setting(study, '"relu7"', '"fc8"')
+    with pytest.raises(InputError, match="holds a different study"):
+        go_on_up_to_patterns(study, tmp_path / "out")

@@ -266,3 +266,17 @@ def test_penalties_of_metamers_are_settings_of_a_study(tmp_path):
     assert not [problem for problem in check_study(file) if problem.kind == "error"]
     with pytest.raises(InputError, match="penalties are a key of their own"):
         check_settings({"metamers": {"overrides": {"penalties": "range:1"}}})
+
+
+def test_all_that_is_wrong_with_settings_is_told_at_once():
+    glm = {"n_noise": "many", "shrinkage": 2.0, "hrf": "spline", "max_memory": "lots"}
+    values = {"glm": glm, "rsa": {"comparator": "spearmen"}, "studdy": {}}
+    with pytest.raises(InputError) as error:
+        check_settings(values)
+    head, *lines = str(error.value).splitlines()
+    assert head == "settings: 6 settings to correct:"
+    assert [line[:4] for line in lines] == [f"({number}) " for number in range(1, 7)]
+    for part in ("'spline'", "'many'", "2.0", "'lots'", "'spearmen'", "'studdy'"):
+        assert sum(part in line for line in lines) == 1, part
+    with pytest.raises(InputError, match=r"^settings: glm\.n_noise: .*got \[1\]\.$"):
+        check_settings({"glm": {"n_noise": [1]}})

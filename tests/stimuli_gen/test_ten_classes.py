@@ -35,12 +35,17 @@ OPTIONS = {
     "greedy": {"max_tries": 5},
     "attack": {"steps": 3},
     "metamer": {"stage": "relu", "preset": "fast", "steps": 5},
+    "controversial": {"max_steps": 5},
+    "controversial-stage": {"stage": "relu", "max_steps": 5},
+    "divergent": {"stage": "relu", "steps": 5},
+    "eigendistortion": {"stage": "relu"},
 }
+WITH_PHOTOGRAPHS = ("metamer", "controversial-stage", "divergent", "eigendistortion")
 
 
-def network(n_classes=10):
+def network(n_classes=10, seed=0):
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         layers = nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Flatten()
         return nn.Sequential(*layers, nn.Linear(8 * 25, n_classes))
 
@@ -60,14 +65,41 @@ def photographs():
     return StimulusSet(images=(levels / 255).astype(np.float32), table=table)
 
 
+def inputs(name, model, photographs):
+    """What a generator of the table takes: a network or two, photographs, options."""
+    options = dict(OPTIONS[name])
+    if GENERATORS[name].n_networks == 1:
+        return model, photographs, options
+    other = stage_model(
+        network(seed=1),
+        stages={"relu": "1"},
+        preprocessing=PLAIN,
+        name="other",
+        class_names=model.class_names,
+    )
+    random = np.random.default_rng(1)
+    levels = random.integers(0, 256, (6, 3, SIZE, SIZE))
+    table = pd.DataFrame({"id": list("uvwxyz"), "kind": "RE", "reference_id": list("uvwxyz")})
+    bank = StimulusSet(images=(levels / 255).astype(np.float32), table=table)
+    if name == "controversial-stage":
+        options["bank"] = bank
+    if name == "divergent":
+        options["nulls"] = [null_distribution(one, bank, ["relu"]) for one in (model, other)]
+    return [model, other], photographs, options
+
+
 @pytest.mark.parametrize("name", GENERATORS)
 def test_every_generator_makes_and_confirms_images(name, model, photographs, tmp_path):
     entry = GENERATORS[name]
-    made = entry.make(model, photographs, **OPTIONS[name])
-    assert len(made) == 3 and made.table["success"].dtype == bool
+    given, photographs, options = inputs(name, model, photographs)
+    made = entry.make(given, photographs, **options)
+    n_each = 2 if name == "eigendistortion" else 1
+    assert len(made) == 3 * n_each and made.table["success"].dtype == bool
+    assert set(made.table["kind"]) == {entry.kind}
     folder = write_pictures(made, tmp_path)
-    others = (photographs, folder) if name == "metamer" else (folder,)
-    confirmed = entry.confirm(model, made, *others)
+    others = (photographs, folder) if name in WITH_PHOTOGRAPHS else (folder,)
+    kept = {key: options[key] for key in ("bank", "nulls") if key in options}
+    confirmed = entry.confirm(given, made, *others, **kept)
     assert confirmed.table["confirmed"].all()
     for column in ("target_name", "top1_name", "class_name"):
         if column in confirmed.table:
@@ -76,8 +108,9 @@ def test_every_generator_makes_and_confirms_images(name, model, photographs, tmp
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_provenance_says_whether_the_network_is_trained(name, model, photographs):
-    record = GENERATORS[name].make(model, photographs, **OPTIONS[name]).provenance
-    networks = record["models"] if name == "metamer" else [record]
+    given, photographs, options = inputs(name, model, photographs)
+    record = GENERATORS[name].make(given, photographs, **options).provenance
+    networks = record.get("models", [record])
     for trained in [network["trained"] for network in networks]:
         assert trained is False
 
