@@ -539,10 +539,11 @@ def _units(seen: _Pass) -> dict[str, str]:
         if not around and not _inside(path, blocks):
             unseen.append(path)
     if not units or 2 * len(unseen) > len(weighted):
+        passed = name_ids(dict.fromkeys(cuts)) or "none"
         raise InputError(
             f"{seen.name} has no units of depth: the outputs of {len(unseen)} of its "
             f"{len(weighted)} layers lie beside other paths from the image to the logits, "
-            "at every level; name a stage instead."
+            f"at every level; name a stage instead. Modules that every path passes: {passed}."
         )
     return {path: units[path] for path in seen.calls if path in units}
 

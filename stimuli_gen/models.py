@@ -433,7 +433,8 @@ def stage_model(
     ----------
     network : torch.nn.Module
         Any image classifier that takes normalized images and returns logits, alone or among other
-        things (see `StagedModel`).
+        things (see `StagedModel`). Of a `torch.nn.DataParallel`, and of a compiled module, the
+        network inside is taken.
     stages : mapping of str to str, optional
         Stage name → module path, early to late; ``"softmax"`` for the softmax of the output. By
         default the units of depth (`stimuli_gen.depth_units`) through which every path from the
@@ -480,6 +481,9 @@ def stage_model(
     """
     if isinstance(device, str) or device.type == "cuda":
         device = resolve_device(str(device))
+    network, front = unwrapped(network)
+    if stages is not None and front:
+        stages = {stage: path.removeprefix(front) for stage, path in stages.items()}
     label = type(network).__name__ if name is None else name
     with torch.inference_mode(False):  # weights made in it could not be differentiated through
         private = _copied(network, label).float().eval().requires_grad_(False)
@@ -520,6 +524,32 @@ def stage_model(
     if assumed:
         _LOG.warning("%s: assumed that %s.", label, "; ".join(assumed))
     return replace(model, once=_differentiable_once(model), assumed=tuple(assumed))
+
+
+def unwrapped(network: nn.Module) -> tuple[nn.Module, str]:
+    """Take a network out of what runs it on several devices or compiles it.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        A network, or a `torch.nn.DataParallel`, `torch.nn.parallel.DistributedDataParallel` or
+        compiled module around it.
+
+    Returns
+    -------
+    network : torch.nn.Module
+        The network.
+    front : str
+        What stands before the paths of its modules in the wrapper.
+    """
+    front = ""
+    while True:
+        if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            network, front = network.module, f"{front}module."
+        elif isinstance(inner := getattr(network, "_orig_mod", None), nn.Module):  # torch.compile
+            network, front = inner, f"{front}_orig_mod."
+        else:
+            return network, front
 
 
 def _usual_preprocessing(network: nn.Module, name: str) -> Preprocessing:

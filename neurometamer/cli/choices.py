@@ -43,6 +43,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "mode": ("neurometamer.run_options:MODES",),
     "model": MODELS,
     "models": MODELS,
+    "models show name": MODELS,
+    "models check name": MODELS,
+    "models fetch names": (*MODELS, "neurometamer.zoo:MODEL_SETS"),
     "networks": MODELS,
     "noise": ("neurometamer.rsa.searchlight.questions:NOISE",),
     "noise_model": ("fmri.betas.estimate:NOISE_MODELS",),
@@ -84,7 +87,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """Parameter to the tables, or functions that list names, whose names it takes; none: any value."""
 
-SHOWN_ONLY = ("evaluators", "held_out", "model", "models", "networks", "start")
+SHOWN_ONLY = ("evaluators", "held_out", "model", "models", "name", "names", "networks", "start")
 """Parameters whose names are shown and completed; the library refuses others, for it takes more."""
 
 BETWEEN: dict[str, tuple[float, float]] = {"confidence": (0, 1), "probability": (0, 1)}

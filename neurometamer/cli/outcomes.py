@@ -179,6 +179,20 @@ def _joined(table: pd.DataFrame, given: Given) -> None:
     say(f"{len(table)} trials of {n_people} participants: {out}")
 
 
+def _fetched(files: list[Path], given: Given) -> None:
+    for file in files:
+        say(file)
+
+
+def _network(check: Any, given: Given) -> int:
+    """Tell what a network is; the exit code is 1 when something is not as its entry says."""
+    for line in check.describe():
+        say(line)
+    for problem in check.problems:
+        say(f"not as it should be: {problem}", to_error=True)
+    return 1 if check.problems else 0
+
+
 def _layout(layout: Any, given: Given) -> int:
     """Say what a data set holds; the exit code is 2 when nothing of it can be used."""
     for line in layout.describe():
@@ -210,6 +224,8 @@ OUTCOMES: Mapping[str, Callable[[Any, Given], int | None]] = {
     "evaluate plan-sets": _jobs,
     "evaluate run-sets": _jobs,
     "evaluate check-table": _checked_table,
+    "models fetch": _fetched,
+    "models check": _network,
     "fmri layout": _layout,
     "behavior page": _page,
     "behavior join": _joined,

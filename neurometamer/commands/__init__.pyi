@@ -22,7 +22,10 @@ from .layer_tables import LayerOptions as LayerOptions
 from .layer_tables import layers as layers
 from .metamers import stimuli_metamer as stimuli_metamer
 from .metamers import stimuli_null as stimuli_null
+from .networks import models_check as models_check
+from .networks import models_fetch as models_fetch
 from .networks import models_list as models_list
+from .networks import models_show as models_show
 from .options import ReadingOptions as ReadingOptions
 from .options import StimulusFileOptions as StimulusFileOptions
 from .rdms import controls as controls

@@ -24,7 +24,8 @@ from neurometamer.evaluation.sets import MetamerSet, metamer_set, read_metamers
 from neurometamer.reading import Files
 from neurometamer.run_options import RunOptions
 from neurometamer.store import read_table, write_table
-from neurometamer.zoo import GREY, MODELS, load_models, model_entry, weights_by_name
+from neurometamer.zoo import expand_sets, load_models, model_entry, weights_by_name
+from neurometamer.zoo.sources import is_model
 from stimuli_gen.nulls import read_null
 from stimuli_gen.photographs import check_images, read_images
 
@@ -56,7 +57,7 @@ class NetworkLoader:
         self.device = device
         self.seed = seed
         self.known: dict[str, StagedModel] = {}
-        in_zoo = [name for name in names if name.removesuffix(GREY) in MODELS]
+        in_zoo = [name for name in names if is_model(name)]
         self.weights = weights_by_name(list(dict.fromkeys(in_zoo)), weights)
 
     def at(self, names: Sequence[str], size: int | None) -> list[StagedModel]:
@@ -78,8 +79,8 @@ class NetworkLoader:
         if missing:
             given = {name: self.weights[name] for name in missing if name in self.weights}
             loaded = load_models(missing, given, device=self.device, seed=self.seed)
-            for network in loaded:
-                self.known[network.name] = network
+            for name, network in zip(missing, loaded, strict=True):
+                self.known[name] = self.known[network.name] = network
         networks = [self.known[name] for name in names]
         if size is None:
             return networks
@@ -141,6 +142,7 @@ def evaluate_plan_sets(
     >>> table[["size", "state"]].values.tolist()
     [[2, 'to do'], [2, 'to do']]
     """
+    networks = expand_sets(networks)
     for name in networks:
         model_entry(name)
     sets = random_sets(networks, n_sets=n_sets, sizes=sizes, seed=seed)
@@ -444,6 +446,7 @@ def evaluate_metamers(
         columns = ["network", *settings.factors]
         factors = read_table(network_table, columns, text=["network"])
     sources = [_Source(str(source), images) for source in metamers]
+    evaluators = expand_sets(evaluators)
     names = list(evaluators)
     for source in sources:
         names += source.networks

