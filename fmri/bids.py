@@ -482,7 +482,7 @@ def repetition_time(
         when VolumeTiming is of volumes that are not equally spaced, or of another number of them.
     """
     stated = sidecar.seconds("RepetitionTime")
-    step = _volume_step(name, sidecar, n_volumes)
+    step = volume_step(name, sidecar, n_volumes)
     if stated is not None and step is not None and _differ(stated, step):
         raise InputError(
             f"{name}: {sidecar.where('RepetitionTime')} says {stated:g} s, but "
@@ -530,8 +530,28 @@ def repetition_time(
     return chosen
 
 
-def _volume_step(name: str, sidecar: Sidecar, n_volumes: int) -> float | None:
-    """Read the step of VolumeTiming; None where there is none. Unequal ones are refused."""
+def volume_step(name: str, sidecar: Sidecar, n_volumes: int) -> float | None:
+    """Read the step from volume to volume that VolumeTiming gives.
+
+    Parameters
+    ----------
+    name : str
+        The image, for messages.
+    sidecar : Sidecar
+        May hold VolumeTiming.
+    n_volumes : int
+        Of the image; 0: not compared.
+
+    Returns
+    -------
+    float or None
+        Seconds; None where no file says it.
+
+    Raises
+    ------
+    InputError
+        When steps differ by more than 1 ms, or there is another number of volumes.
+    """
     volumes = sidecar.times("VolumeTiming")
     if volumes and n_volumes and len(volumes) != n_volumes:
         raise InputError(

@@ -248,8 +248,14 @@ def _check_volumes(images: Iterable[str | Path]) -> None:
             )
 
 
-def _tell_choices(patterns: Patterns) -> None:
-    """Say what was chosen when single-trial betas were made, and what it gained."""
+def tell_choices(patterns: Patterns) -> None:
+    """Say what was chosen when single-trial betas were made, and what it gained.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        Betas of one subject; nothing is said of those of a plain model.
+    """
     import pandas as pd
 
     from fmri.betas.choices import beta_rows
@@ -398,7 +404,7 @@ def fmri_patterns(
         runs, regions, glm = scans.open(masks, options)
         patterns = estimate_betas(runs, regions, progress=progress, **glm)
         write_noise(runs, regions, residuals, glm)
-        _tell_choices(patterns)
+        tell_choices(patterns)
     patterns = zscore_patterns(patterns, zscore)
     if selection.n_voxels:
         patterns = select_voxels(
