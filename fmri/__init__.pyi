@@ -6,6 +6,7 @@ from .betas.contrasts import parse_contrast as parse_contrast
 from .betas.contrasts import write_contrast as write_contrast
 from .betas.derivatives import read_bids_betas as read_bids_betas
 from .betas.derivatives import write_bids_betas as write_bids_betas
+from .betas.derivatives import write_bids_contrast as write_bids_contrast
 from .betas.estimate import estimate_betas as estimate_betas
 from .betas.event_designs import DesignOptions as DesignOptions
 from .betas.event_designs import event_design as event_design

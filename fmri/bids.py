@@ -447,7 +447,12 @@ def _plain_part(part: str) -> str:
 
 
 def repetition_time(
-    name: str, *, header: float | None, sidecar: Sidecar, given: float | None = None
+    name: str,
+    *,
+    header: float | None,
+    sidecar: Sidecar,
+    given: float | None = None,
+    n_volumes: int = 0,
 ) -> float:
     """Decide on the repetition time of a run, or refuse where its sources contradict each other.
 
@@ -461,6 +466,8 @@ def repetition_time(
         May hold RepetitionTime or VolumeTiming.
     given : float, optional
         What the user says, s: decides between a header and a sidecar that disagree.
+    n_volumes : int
+        Of the image, to compare the number of times with; 0: not compared.
 
     Returns
     -------
@@ -471,18 +478,11 @@ def repetition_time(
     ------
     InputError
         When header and sidecar disagree by more than 1 ms and `given` is not one of the two, when
-        `given` contradicts a sidecar that the header does not contradict, or when nothing says it.
+        `given` contradicts a sidecar that the header does not contradict, when nothing says it, or
+        when VolumeTiming is of volumes that are not equally spaced, or of another number of them.
     """
     stated = sidecar.seconds("RepetitionTime")
-    volumes = sidecar.times("VolumeTiming")
-    steps = [after - before for before, after in itertools.pairwise(volumes)]
-    step = steps[0] if steps else None
-    if steps and max(steps) - min(steps) > SAME_TIME_S:
-        raise InputError(
-            f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
-            f"({min(steps):g} to {max(steps):g} s); such runs cannot be analyzed here, leave the "
-            "run out."
-        )
+    step = volume_step(name, sidecar, n_volumes)
     if stated is not None and step is not None and _differ(stated, step):
         raise InputError(
             f"{name}: {sidecar.where('RepetitionTime')} says {stated:g} s, but "
@@ -528,6 +528,44 @@ def repetition_time(
             "seconds."
         )
     return chosen
+
+
+def volume_step(name: str, sidecar: Sidecar, n_volumes: int) -> float | None:
+    """Read the step from volume to volume that VolumeTiming gives.
+
+    Parameters
+    ----------
+    name : str
+        The image, for messages.
+    sidecar : Sidecar
+        May hold VolumeTiming.
+    n_volumes : int
+        Of the image; 0: not compared.
+
+    Returns
+    -------
+    float or None
+        Seconds; None where no file says it.
+
+    Raises
+    ------
+    InputError
+        When steps differ by more than 1 ms, or there is another number of volumes.
+    """
+    volumes = sidecar.times("VolumeTiming")
+    if volumes and n_volumes and len(volumes) != n_volumes:
+        raise InputError(
+            f"{name}: {sidecar.where('VolumeTiming')} lists {len(volumes)} volumes, but the image "
+            f"has {n_volumes}; check whether the sidecar belongs to it, or remove VolumeTiming."
+        )
+    steps = [after - before for before, after in itertools.pairwise(volumes)]
+    if steps and max(steps) - min(steps) > SAME_TIME_S:
+        raise InputError(
+            f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
+            f"({min(steps):g} to {max(steps):g} s); only equal steps are supported: leave the run "
+            "out, or resample it to one repetition time."
+        )
+    return steps[0] if steps else None
 
 
 def _differ(first: float, second: float) -> bool:

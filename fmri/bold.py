@@ -287,7 +287,13 @@ def read_run(
             "(--t-r).",
             stacklevel=2,
         )
-    t_r = repetition_time(path.name, header=header.t_r, sidecar=sidecar, given=t_r)
+    t_r = repetition_time(
+        path.name,
+        header=header.t_r,
+        sidecar=sidecar,
+        given=t_r,
+        n_volumes=header.n_volumes,
+    )
     names = file_labels(path)
     given = {"run": run, "ses": session, "sub": subject}
     labels = {"run": "1", "ses": "", "sub": ""} | names

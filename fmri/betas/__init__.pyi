@@ -6,6 +6,7 @@ from .contrasts import parse_contrast as parse_contrast
 from .contrasts import write_contrast as write_contrast
 from .derivatives import read_bids_betas as read_bids_betas
 from .derivatives import write_bids_betas as write_bids_betas
+from .derivatives import write_bids_contrast as write_bids_contrast
 from .estimate import UNITS as UNITS
 from .estimate import estimate_betas as estimate_betas
 from .event_designs import HRFS as HRFS

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from fmri.betas.estimate import UNITS
-from fmri.betas.event_designs import DesignOptions, event_design
+from fmri.betas.event_designs import DesignOptions, run_designs
 from fmri.betas.joint_models import fit_jointly
 from fmri.betas.session_models import scale_to_percent
 from fmri.bold import BoldRun, check_runs
@@ -288,8 +288,7 @@ def joint_designs(
     """
     designs = []
     shown: dict[str, None] = {}
-    for run in runs:
-        events, matrix = event_design(run, per="condition", **chosen.record())
+    for events, matrix in run_designs(runs, per="condition", **chosen.record()):
         names = dict.fromkeys(events["trial_type"])
         designs.append((list(names), matrix))
         shown |= names
@@ -415,6 +414,67 @@ def estimate_contrast(
     return ContrastMaps(**maps, mask=voxels, affine=affine, provenance=record)
 
 
+def contrast_label(expression: str) -> str:
+    """Name a contrast in file names of BIDS.
+
+    Parameters
+    ----------
+    expression : str
+        See `parse_contrast`.
+
+    Returns
+    -------
+    str
+        Letters and digits of the conditions with weights above 0, ``Vs``, and those below 0.
+
+    Raises
+    ------
+    InputError
+        When the conditions have none.
+
+    Examples
+    --------
+    >>> contrast_label("(face + body_part) / 2 - house"), contrast_label("-rest")
+    ('faceBodyPartVsHouse', 'negRest')
+    """
+    sides = {1: "", -1: ""}
+    for name, weight in parse_contrast(expression).items():
+        words = re.findall("[A-Za-z0-9]+", name)
+        title = "".join(word[0].upper() + word[1:] for word in words)
+        if weight:
+            sides[1 if weight > 0 else -1] += title
+    label = "Vs".join(filter(None, sides.values()))
+    if not sides[1]:
+        label = f"neg{sides[-1]}"
+    if not any(sides.values()):
+        raise InputError(
+            f"the conditions of contrast (--contrast) '{expression}' have neither letters nor "
+            "digits of ASCII, of which labels of BIDS are made; name them so."
+        )
+    return label[0].lower() + label[1:]
+
+
+def write_map(maps: ContrastMaps, statistic: str, path: Path) -> None:
+    """Write one map of a contrast.
+
+    Parameters
+    ----------
+    maps : ContrastMaps
+        From `estimate_contrast`.
+    statistic : {"effect", "t", "z"}
+        Which one.
+    path : Path
+        NIfTI file to write: float32, NaN where nothing was estimated.
+    """
+    import nibabel
+
+    volume = np.full(maps.mask.shape, np.nan, dtype=np.float32)
+    volume[maps.mask] = getattr(maps, statistic)
+    image = nibabel.Nifti1Image(volume, maps.affine)
+    with atomic_path(path) as part:
+        nibabel.save(image, part)
+
+
 @writes_into("folder")
 @checked
 def write_contrast(maps: ContrastMaps, folder: str | os.PathLike[str]) -> Path:
@@ -449,14 +509,8 @@ def write_contrast(maps: ContrastMaps, folder: str | os.PathLike[str]) -> Path:
     >>> sorted(path.name for path in folder.iterdir())
     ['contrast.json', 'effect.nii.gz', 't.nii.gz', 'z.nii.gz']
     """
-    import nibabel
-
     target = Path(folder)
     for name in STATISTICS:
-        volume = np.full(maps.mask.shape, np.nan, dtype=np.float32)
-        volume[maps.mask] = getattr(maps, name)
-        image = nibabel.Nifti1Image(volume, maps.affine)
-        with atomic_path(target / f"{name}.nii.gz") as part:
-            nibabel.save(image, part)
+        write_map(maps, name, target / f"{name}.nii.gz")
     write_json(target / "contrast.json", plain_value(dict(maps.provenance)))
     return target

@@ -1,17 +1,18 @@
-"""Betas as BIDS derivatives: statistical maps of single trials, tables of trials, sidecars."""
+"""Betas and contrasts as BIDS derivatives: statistical maps, tables of trials, sidecars."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fmri.betas.contrasts import STATISTICS, ContrastMaps, contrast_label, write_map
 from fmri.betas.foreign import ID_COLUMNS, label_volumes
 from fmri.betas.images import beta_images
 from fmri.bids import file_labels
@@ -93,19 +94,10 @@ def write_bids_betas(
     subject = patterns.subject.removeprefix("sub-")
     sessions = list(dict.fromkeys(patterns.observations["session"]))
     space = space or str(patterns.provenance.get("grid", {}).get("space", ""))
-    labels = [subject, task, *filter(None, [space, den, *sessions])]
-    if wrong := [label for label in labels if not _LABEL.fullmatch(label)]:
-        raise InputError(f"{name_ids(wrong)} are no BIDS labels; use letters and digits.")
+    _check_labels([subject, task, *filter(None, [space, den, *sessions])])
     images = beta_images(patterns, like)
     root = Path(folder)
-    description = {
-        "Name": "Single-trial betas",
-        "BIDSVersion": BIDS_VERSION,
-        "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "neurometamer"}],
-    }
-    if not (root / "dataset_description.json").exists():
-        write_json(root / "dataset_description.json", description)
+    _describe(root, "Single-trial betas")
     maps = []
     for session in sessions:
         rows = np.flatnonzero(patterns.observations["session"] == session)
@@ -134,12 +126,123 @@ def write_bids_betas(
     return maps
 
 
+def _check_labels(labels: Sequence[str]) -> None:
+    if wrong := [repr(label) for label in labels if not _LABEL.fullmatch(label)]:
+        raise InputError(f"{name_ids(wrong)} are no BIDS labels; use letters and digits.")
+
+
+def _describe(root: Path, name: str) -> None:
+    """Write the description of the derivatives, where there is none."""
+    description = {
+        "Name": name,
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "neurometamer"}],
+    }
+    file = root / "dataset_description.json"
+    if not file.exists():
+        write_json(file, description)
+
+
+@writes_into("folder")
+@checked
+def write_bids_contrast(
+    maps: ContrastMaps,
+    folder: str | os.PathLike[str],
+    *,
+    subject: str,
+    session: str = "",
+    task: str = "images",
+    space: str = "",
+) -> list[Path]:
+    """Write the maps of a contrast as BIDS derivatives.
+
+    Parameters
+    ----------
+    maps : ContrastMaps
+        From `estimate_contrast`.
+    folder : path-like
+        Root of the derivatives; gets ``dataset_description.json`` and, in
+        ``sub-XX/[ses-YY/]func``, ``…_contrast-aVsB_stat-effect_statmap.nii.gz`` (and ``stat-t``,
+        ``stat-z``; float32, NaN where nothing was estimated), each with a ``.json``.
+    subject, session, task, space : str
+        Labels of the file names; `session` (empty for several) and `space` may be empty.
+
+    Returns
+    -------
+    list of Path
+        The maps: effect, t, z.
+
+    Raises
+    ------
+    InputError
+        When a label is no BIDS label, or another contrast was written under the same name.
+
+    Notes
+    -----
+    The label of the contrast holds its conditions, not their weights: ``"(face + body) / 2 -
+    house"`` is ``faceBodyVsHouse``. The weights are in the ``.json``.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> values = np.array([1.0, -2.0])
+    >>> maps = ContrastMaps(
+    ...     effect=values,
+    ...     t=values,
+    ...     z=values,
+    ...     mask=np.ones((2, 1, 1), dtype=bool),
+    ...     affine=np.eye(4),
+    ...     provenance={"settings": {"contrast": "face > house"}},
+    ... )
+    >>> write_bids_contrast(maps, mkdtemp(), subject="01")[1].name
+    'sub-01_task-images_contrast-faceVsHouse_stat-t_statmap.nii.gz'
+    """
+    settings = maps.provenance["settings"]
+    label = subject.removeprefix("sub-")
+    _check_labels([label, task, *filter(None, [space, session])])
+    root = Path(folder)
+    target = root / f"sub-{label}"
+    if session:
+        target = target / f"ses-{session}"
+    entities = {
+        "sub": label,
+        "ses": session,
+        "task": task,
+        "space": space,
+        "contrast": contrast_label(settings["contrast"]),
+    }
+    start = "_".join(f"{key}-{value}" for key, value in entities.items() if value)
+    paths = [target / "func" / f"{start}_stat-{name}_statmap.nii.gz" for name in STATISTICS]
+    sidecars = [path.with_name(path.name.replace(".nii.gz", ".json")) for path in paths]
+    for sidecar in sidecars:
+        held = read_json(sidecar) if sidecar.is_file() else {}
+        written = held.get("Contrast") if isinstance(held, Mapping) else None
+        if written not in (None, settings["contrast"]):
+            raise InputError(
+                f"{sidecar} is of the contrast '{written}', not of '{settings['contrast']}'; give "
+                "another folder."
+            )
+    _describe(root, "Contrasts")
+    units = {"effect": settings.get("units", "unknown"), "t": "arbitrary", "z": "arbitrary"}
+    for statistic, path, sidecar in zip(STATISTICS, paths, sidecars, strict=True):
+        write_map(maps, statistic, path)
+        about = {
+            "Contrast": settings["contrast"],
+            "Weights": settings.get("weights", {}),
+            "Units": units[statistic],
+            "Provenance": plain_value(dict(maps.provenance)),
+        }
+        write_json(sidecar, about)
+    return paths
+
+
 @checked
 def read_bids_betas(
     folder: str | os.PathLike[str],
     masks: Mapping[str, str | os.PathLike[str]],
     *,
-    subject: str,
+    subject: str = "",
     condition_column: str = "",
     unusable: str = "refuse",
 ) -> Patterns:
@@ -152,7 +255,7 @@ def read_bids_betas(
     masks : mapping of str to path-like
         ROI name to its file or definition on the grid of the maps, see `fmri.read_regions`.
     subject : str
-        Label, with or without ``sub-``.
+        Label, with or without ``sub-``; by default that of the only subject.
     condition_column : str
         Column of ``…_trials.tsv`` with the ids; by default ``condition``, else those of
         `fmri.betas.foreign.ID_COLUMNS`.
@@ -168,8 +271,8 @@ def read_bids_betas(
     Raises
     ------
     InputError
-        When there is no map of the subject, a map has no table or several, or table and map
-        disagree.
+        When there is no map of the subject, no subject is named and there are several, a map has no
+        table or several, or table and map disagree.
 
     Examples
     --------
@@ -195,8 +298,20 @@ def read_bids_betas(
         raise unknown_name("unusable", unusable, UNUSABLE)
     root = Path(folder)
     label = subject.removeprefix("sub-")
+    if not label:
+        subjects = sorted(path.name for path in root.glob("sub-*") if path.is_dir())
+        if len(subjects) != 1:
+            raise InputError(
+                f"{root} has {len(subjects)} subjects ({name_ids(subjects) or 'no folder sub-…'}); "
+                "give the root of the derivatives, and one of its subjects (subject, --subject)."
+            )
+        label = subjects[0].removeprefix("sub-")
     own = root / f"sub-{label}"
-    images = map_files(own) if own.is_dir() else []
+    images = []
+    if own.is_dir():
+        found = map_files(own)
+        # maps of contrasts are of no trial
+        images = [files for files in found if "contrast" not in file_labels(files[0])]
     if not images:
         raise InputError(
             f"{root} has no …_stat-effect_…_statmap.nii.gz of sub-{label}, nor .func.gii or "

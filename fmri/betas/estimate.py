@@ -12,12 +12,13 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 
-from fmri.betas.event_designs import DesignOptions, event_design, noise_gain
+from fmri.betas.event_designs import DesignOptions, noise_gain, run_designs
 from fmri.betas.joint_models import STATISTICS
 from fmri.betas.least_squares import Fit, least_squares_all, least_squares_separate
 from fmri.betas.memory import MemoryPlan, RunSize, plan_memory, plan_together
@@ -87,8 +88,8 @@ def estimate_betas(
         the memory of this machine. Where not all voxels fit, images are read several times.
     single_trials : SingleTrialOptions, optional
         One beta a condition, a response for each voxel, noise regressors, ridge shrinkage. All runs
-        are in memory at once with it. What was chosen and gained is in
-        ``provenance["single_trials"]``.
+        are in memory at once with it, and with noise regressors those of the brain mask
+        (``masks.pool``). What was chosen and gained is in ``provenance["single_trials"]``.
     progress : callable, optional
         Called as ``progress(done, total)`` after each run.
     **design : object
@@ -176,15 +177,18 @@ def estimate_betas(
         "units": units,
         "unusable": unusable,
     }
-    tables = [event_design(run, per=options.per, **design) for run in runs]
-    n_voxels = int(union.sum())
+    tables = run_designs(runs, per=options.per, **design)
+    pool = np.zeros_like(union)
+    if options.n_noise and regions.pool is not None:
+        pool = regions.pool & ~union
+    n_voxels = int(np.sum(union | pool))
     are_plain = single_trials is None and units not in STATISTICS
     plan = plan_betas(
         runs, tables, n_voxels, len(voxels), together=not are_plain, max_memory=max_memory
     )
     if are_plain and (max_memory or plan.n_passes > 1 or plan.n_bytes > _MUCH_MEMORY):
         _LOG.info("betas of %d run(s), %s", len(runs), plan)
-    estimate = _estimate_each_run if are_plain else _estimate_together
+    estimate = _estimate_each_run if are_plain else partial(_estimate_together, pool)
     fit, broken = estimate(
         runs, tables, voxels, (union, position), options, settings, plan, progress
     )
@@ -192,6 +196,8 @@ def estimate_betas(
     record = _record(settings, runs, contents, designs, regions, voxels, broken)
     if fit.record:
         record["single_trials"] = dict(fit.record)
+    if pool.any():
+        record["noise_pool"] = {"digest": digest(pool), "n_voxels": int(pool.sum())}
     shown = fit.observations.groupby("condition")
     observations = fit.observations
     observations.insert(1, "presentation", shown.cumcount() + 1)
@@ -290,6 +296,7 @@ def _estimate_each_run(
 
 
 def _estimate_together(
+    pool: np.ndarray,
     runs: Sequence[BoldRun],
     tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
     voxels: pd.DataFrame,
@@ -299,12 +306,24 @@ def _estimate_together(
     plan: MemoryPlan,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[SessionBetas, np.ndarray]:
-    """Read all runs and fit them at once; say which voxels cannot be used, and why."""
+    """Read all runs and fit them at once; say which voxels cannot be used, and why.
+
+    `pool` are voxels beside those of the regions that noise regressors may come from.
+    """
     union, position = where
-    series = []
+    all_read = union | pool
+    is_region = union[all_read]
+    series, around = [], []
+    is_usable = np.ones(int(pool.sum()), dtype=bool)
     broken = np.zeros(len(voxels), dtype=np.int64)
     for run in runs:
-        own = read_places(run.images, union)
+        own = read_places(run.images, all_read)
+        if pool.any():
+            outside = own[:, ~is_region]
+            own = own[:, is_region]
+            around.append(outside)
+            is_usable &= np.isfinite(outside).all(axis=0)
+            is_usable &= (outside != outside[0]).any(axis=0)
         finite = np.isfinite(own).all(axis=0)
         constant = (own == own[0]).all(axis=0)
         faults = np.select([~finite, constant], [1, 2])
@@ -313,6 +332,8 @@ def _estimate_together(
             raise unusable_error(run.label, voxels, reasons)
         broken = np.where(reasons != 0, reasons, broken)
         series.append(own)
+    if not is_usable.any():
+        around = []
     keep = broken == 0
     check_regions_left(f"sub-{runs[0].subject}", voxels, keep)
     # a voxel of two regions is fitted once
@@ -333,6 +354,7 @@ def _estimate_together(
         event_model=event_model,
         units=settings["units"],
         slice_time_ref=settings["slice_time_ref"],
+        around=[outside[:, is_usable] for outside in around],
     )
     if progress is not None:
         progress(len(runs), len(runs))

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 
-from fmri.betas.hrf import CANONICAL, LENGTH_S, OVERSAMPLING, box_responses
+from fmri.betas.hrf import CANONICAL, EARLIEST_S, LENGTH_S, OVERSAMPLING, box_responses
 from fmri.betas.least_squares import event_filters
 from fmri.betas.single_trials import UNITS_OF_ANALYSIS
 from fmri.bids import volume_start
@@ -119,8 +119,8 @@ def event_design(
     ------
     InputError
         When no event is left, the columns are not linearly independent, two events cannot be told
-        apart, an event comes too late to be seen, some events have a duration and others none, or
-        there are more columns than volumes.
+        apart, an event comes too late to be seen or begins more than an hour before the run, some
+        events have a duration and others none, or there are more columns than volumes.
 
     Warns
     -----
@@ -133,6 +133,10 @@ def event_design(
     Events may begin before the first volume (a negative onset): what of their response falls into
     the run is modeled. One whose response has fallen below a tenth of its peak by then gets no
     regressor.
+
+    An event of unknown duration (n/a), of 0 s, or of less than a fiftieth of the repetition time
+    has no duration: it is an impulse that lasts this fiftieth, as in nilearn, and its beta is many
+    times that of an event of seconds.
 
     Examples
     --------
@@ -218,21 +222,33 @@ def _modeled_events(
         )
         kept = kept[~nowhere]
     kept = kept.sort_values("onset", kind="stable").reset_index(drop=True)
+    # long ago on the clock of the run: no time is laid out for them
+    ends = kept["onset"] + kept["duration"].fillna(0.0) + LENGTH_S
+    kept = _without_past(kept, ends < -run.t_r)
     _check_some_left(run, kept, chosen.ignore)
-    unknown = kept["duration"].isna()
-    if unknown.all():
+    early = kept[kept["onset"] < start - EARLIEST_S]
+    if len(early):
+        raise InputError(
+            f"{run.label}: events begin more than an hour before the run and last into it: "
+            f"{name_ids(event_names(early))}; onsets count from the first volume of the run, in "
+            "seconds: correct onsets and durations."
+        )
+    is_impulse = _are_impulses(run, kept)
+    shortest = f"{run.t_r / OVERSAMPLING:g} s"
+    if is_impulse.all():
         warnings.warn(
-            "no event has a duration (n/a); they are taken as impulses of 0 s, and percent of an "
-            'impulse response has no meaning. Give durations, or units="raw" (--units raw).',
+            f"no event has a duration (n/a, or less than {shortest}); they are taken as impulses "
+            "of 0 s, and percent of an impulse response has no meaning. Give durations, or "
+            'units="raw" (--units raw).',
             stacklevel=3,
         )
-        kept = kept.assign(duration=0.0)
-    elif unknown.any():
-        named = event_names(kept[unknown])
+        kept = kept.assign(duration=kept["duration"].fillna(0.0))
+    elif is_impulse.any():
+        named = event_names(kept[is_impulse])
         raise InputError(
-            f"{run.label}: some events have a duration and others none (n/a): {name_ids(named)}. "
-            "Their betas would have different units; give durations, or ignore those trial types "
-            "(ignore, --ignore)."
+            f"{run.label}: some events have a duration and others none (n/a, or less than "
+            f"{shortest}): {name_ids(named)}. Their betas would have different units; give "
+            "durations of all, or ignore those trial types (ignore, --ignore)."
         )
     peaks = np.zeros(len(kept))
     ends = kept["onset"] + kept["duration"] + LENGTH_S
@@ -252,15 +268,76 @@ def _modeled_events(
     seen[cut] = in_run.max(axis=0)
     is_early = (kept["onset"] < 0).to_numpy()
     over = is_early & (seen < _TOO_WEAK * peaks)
-    if over.any():
-        warnings.warn(
-            "events whose response was over before the first volume: "
-            f"{name_ids(event_names(kept[over]))}; they are left out.",
-            stacklevel=3,
-        )
-    kept = kept[~over].reset_index(drop=True)
+    kept = _without_past(kept, over)
     _check_some_left(run, kept, chosen.ignore)
     return kept, peaks[~over]
+
+
+def _without_past(events: pd.DataFrame, is_over: np.ndarray | pd.Series) -> pd.DataFrame:
+    """Leave out events whose response was over before the first volume, and say so."""
+    if is_over.any():
+        warnings.warn(
+            "events whose response was over before the first volume: "
+            f"{name_ids(event_names(events[is_over]))}; they are left out.",
+            stacklevel=4,
+        )
+    return events[~is_over].reset_index(drop=True)
+
+
+def _are_impulses(run: BoldRun, events: pd.DataFrame) -> np.ndarray:
+    """Say which events last less than a step of the regressors, or have no duration."""
+    shortest = run.t_r / OVERSAMPLING
+    has_duration = events["duration"] >= shortest
+    return ~has_duration.to_numpy()
+
+
+def run_designs(
+    runs: Sequence[BoldRun], *, per: str = "presentation", **options: Any
+) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Build the designs of runs whose betas are compared.
+
+    Parameters
+    ----------
+    runs : sequence of BoldRun
+        Runs of one subject.
+    per : {"presentation", "condition"}
+        See `event_design`.
+    **options : object
+        Fields of `DesignOptions`: hrf_model, high_pass, ignore, slice_time_ref.
+
+    Returns
+    -------
+    list of (DataFrame, DataFrame)
+        Events and design of each run, as `event_design` gives them.
+
+    Raises
+    ------
+    InputError
+        When a design cannot be estimated, or events have durations in some runs and none in others:
+        their betas would have different units.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> events = pd.DataFrame({"onset": [4.0, 20.0], "duration": 2.0, "trial_type": ["cat", "cup"]})
+    >>> run = BoldRun(image=Path("sub-01_run-1_bold.nii"), n_volumes=30, t_r=2.0, events=events)
+    >>> [len(design) for _, design in run_designs([run])]
+    [30]
+    """
+    tables = [event_design(run, per=per, **options) for run in runs]
+    of_impulses: list[str] = []
+    of_durations: list[str] = []
+    for run, (events, _) in zip(runs, tables, strict=True):
+        is_impulse = _are_impulses(run, events)
+        labels = of_impulses if is_impulse.all() else of_durations
+        labels.append(run.label)
+    if of_impulses and of_durations:
+        raise InputError(
+            f"no event of {name_ids(of_impulses)} has a duration (0 s or n/a), but those of "
+            f"{name_ids(of_durations)} have. Their betas would have different units; give "
+            "durations in the events of all runs."
+        )
+    return tables
 
 
 def _check_some_left(run: BoldRun, kept: pd.DataFrame, ignore: Sequence[str]) -> None:

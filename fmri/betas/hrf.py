@@ -20,6 +20,8 @@ from neurometamer.summaries import short_repr
 OVERSAMPLING = 50
 """Steps of a repetition time on which events and responses are laid out, as in nilearn."""
 LENGTH_S = 32.0
+EARLIEST_S = 3600.0
+"""Events that begin earlier before the first volume are on another clock."""
 _GLOVER_PEAK_S = 5.1
 _PEAKS_S = (3.0, 3.7, 4.4, _GLOVER_PEAK_S, 5.8, 6.5, 7.2)
 _WIDTHS = (0.75, 1.0, 1.3)
@@ -192,6 +194,11 @@ def event_regressors(
     ndarray, shape (n_volumes, n_events)
         Regressors.
 
+    Raises
+    ------
+    InputError
+        When an event begins more than an hour before the first volume.
+
     Examples
     --------
     >>> regressors = event_regressors(
@@ -223,6 +230,11 @@ def box_responses(
     ndarray, shape (n_volumes, n_events)
         One response an event.
 
+    Raises
+    ------
+    InputError
+        When an event begins more than an hour before the first volume.
+
     Notes
     -----
     The response to a box is the running sum of the kernel at its begin minus that at its end, so
@@ -236,6 +248,11 @@ def box_responses(
     """
     n_volumes = len(times)
     earliest = float(onsets.min()) - times[0]
+    if earliest < -EARLIEST_S:
+        raise InputError(
+            f"an event begins at {onsets.min():g} s, more than an hour before the first volume; "
+            "onsets count from the first volume of the run, in seconds: correct them."
+        )
     begin = times.min() + min(-24.0, earliest)
     # nilearn's grid: it ends one repetition time, or a little more, after the last volume
     end = times.max() * (1 + 1 / (n_volumes - 1))

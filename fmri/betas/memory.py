@@ -213,7 +213,8 @@ def plan_together(sizes: Sequence[RunSize], n_voxels: int, max_memory: str = "")
     if max_memory and needed > parse_memory(max_memory):
         raise InputError(
             f"max_memory (--max-memory) is {max_memory}, but options of single trials take all "
-            f"runs at once, {in_megabytes(needed)}; give that, or fewer regions at a time."
+            f"runs at once, {in_megabytes(needed)}; give that, fewer regions at a time, or a "
+            "smaller brain mask where noise regressors come from it."
         )
     return MemoryPlan(
         n_voxels=n_voxels, n_passes=1, n_read=n_voxels, n_fitted=n_voxels, n_bytes=needed

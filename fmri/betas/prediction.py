@@ -507,20 +507,21 @@ class NoiseChoice:
         }
 
 
-def choose_noise(
-    runs: Sequence[RunModel], shapes: ShapeChoice, n_noise: int | str, max_noise: int
-) -> NoiseChoice:
+Group = tuple[Sequence[RunModel], ShapeChoice]
+"""Runs with the time courses of some voxels, and the responses of these."""
+
+
+def choose_noise(groups: Sequence[Group], n_noise: int | str, max_noise: int) -> NoiseChoice:
     """Take the principal components of voxels that the task does not explain.
 
     Parameters
     ----------
-    runs : sequence of RunModel
-        With repeated conditions.
-    shapes : ShapeChoice
-        The response of each voxel.
+    groups : sequence of (sequence of RunModel, ShapeChoice)
+        Runs with repeated conditions, and the response of each voxel: first of the voxels whose
+        betas are estimated, then of others that the components may come from, too.
     n_noise : int or "auto"
         Number of components; ``"auto"``: the fewest that reach 95 % of the largest gain of the
-        median R² over the voxels that the task explains with any number.
+        median R² over the voxels of the first group that the task explains with any number.
     max_noise : int
         Largest number that ``"auto"`` tries.
 
@@ -534,6 +535,11 @@ def choose_noise(
     InputError
         When the pool has fewer voxels than components are asked for, or a run too few volumes.
 
+    Warns
+    -----
+    UserWarning
+        When ``"auto"`` has no voxel or no volume for any.
+
     Notes
     -----
     The pool are the voxels with a cross-validated R² of at most 0. Each time course has length 1
@@ -544,25 +550,35 @@ def choose_noise(
     Kay, Rokem, Winawer, Dougherty & Wandell (2013). GLMdenoise: a fast, automated technique for
     denoising task-based fMRI data. Frontiers in Neuroscience 7, 247.
     """
-    explained = _r2_of_choice(runs, shapes)[0]
-    pool = np.flatnonzero(explained <= 0)
+    runs, shapes = groups[0]
+    pools = []
+    for members, chosen in groups:
+        explained = _r2_of_choice(members, chosen)[0]
+        pools.append(np.flatnonzero(explained <= 0))
+    n_pool = sum(map(len, pools))
     room = min(len(run.series) for run in runs)
     for run in runs:
         n_volumes, n_nuisance = run.nuisance.shape
         left = n_volumes - n_nuisance - len(run.conditions) - 1
         room = min(room, max(0, left))
-    most = min(len(pool), room)
+    most = min(n_pool, room)
+    there = f"there are {n_pool} voxels that the task does not explain and {room} volumes to spare"
     if isinstance(n_noise, int):
         if n_noise > most:
             raise InputError(
-                f"{n_noise} noise regressors are asked for (n_noise, --n-noise), but there are "
-                f"{len(pool)} voxels that the task does not explain and {room} volumes to spare; "
-                "give fewer, or larger masks."
+                f"{n_noise} noise regressors are asked for (n_noise, --n-noise), but {there}; give "
+                "fewer, or a brain mask (brain_mask, --brain-mask), from whose voxels they come."
             )
-        components = _principal_components(runs, pool, n_noise)
-        return NoiseChoice(components=tuple(components), n_pool=len(pool))
+        components = _principal_components(groups, pools, n_noise)
+        return NoiseChoice(components=tuple(components), n_pool=n_pool)
+    if not most:
+        warnings.warn(
+            f"no noise regressors: {there}. Give a brain mask (brain_mask, --brain-mask), from "
+            "whose voxels they come, or n_noise=0 (--n-noise 0).",
+            stacklevel=2,
+        )
     most = min(most, max_noise)
-    components = _principal_components(runs, pool, most)
+    components = _principal_components(groups, pools, most)
     r2 = _r2_of_choice(runs, shapes, components, range(most + 1))
     responsive = (r2 > 0).any(axis=0)
     number = 0
@@ -573,7 +589,7 @@ def choose_noise(
         number = int(np.flatnonzero(gains >= _ENOUGH * gains.max())[0])
     return NoiseChoice(
         components=tuple(part[:, :number] for part in components),
-        n_pool=len(pool),
+        n_pool=n_pool,
         r2=tuple(medians.tolist()),
     )
 
@@ -594,16 +610,18 @@ def _r2_of_choice(
 
 
 def _principal_components(
-    runs: Sequence[RunModel], pool: np.ndarray, number: int
+    groups: Sequence[Group], pools: Sequence[np.ndarray], number: int
 ) -> list[np.ndarray]:
     components = []
-    for run in runs:
-        basis = basis_of(run.nuisance)
-        products = np.zeros((len(run.series), len(run.series)))
-        for part in slabs(pool):
-            series = without(basis, run.series[:, part])
-            series /= np.linalg.norm(series, axis=0)
-            products += series @ series.T
+    for same_run in zip(*[members for members, _ in groups], strict=True):
+        basis = basis_of(same_run[0].nuisance)
+        products = np.zeros((len(basis), len(basis)))
+        for run, pool in zip(same_run, pools, strict=True):
+            for part in slabs(pool):
+                series = without(basis, run.series[:, part])
+                lengths = np.linalg.norm(series, axis=0)
+                series /= np.where(lengths > 0, lengths, 1.0)
+                products += series @ series.T
         vectors = np.linalg.eigh(products)[1]
         components.append(vectors[:, ::-1][:, :number])
     return components

@@ -7,7 +7,7 @@ shared by the runs of a session, or belongs to one run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,7 @@ def fit_with_options(
     event_model: EventModel | None,
     units: str,
     slice_time_ref: float | None,
+    around: Sequence[np.ndarray] = (),
 ) -> SessionBetas:
     """Estimate betas of all runs together.
 
@@ -85,6 +86,9 @@ def fit_with_options(
         Estimator of single presentations; least squares all with standard errors when not given.
     units, slice_time_ref
         See `fmri.estimate_betas`.
+    around : sequence of ndarray, shape (n_volumes, n_voxels)
+        Time courses of further voxels that noise regressors may come from; none where there are no
+        such voxels.
 
     Returns
     -------
@@ -133,7 +137,14 @@ def fit_with_options(
     nothing = [np.empty((len(own), 0)) for own in series]
     noise = NoiseChoice(components=tuple(nothing), n_pool=0)
     if options.n_noise:
-        noise = choose_noise(models, choice, options.n_noise, options.max_noise)
+        groups = [(models, choice)]
+        if around:
+            others = [replace(model, series=own) for model, own in zip(models, around)]
+            chosen = same_shape(hrf_model, around[0].shape[1])
+            if is_library:
+                chosen = choose_shapes(others)
+            groups.append((others, chosen))
+        noise = choose_noise(groups, options.n_noise, options.max_noise)
         record["noise"] = noise.record()
     n_regressors = noise.components[0].shape[1]
     record["chosen_on_all_runs"] = ["denoised"] if n_regressors else []

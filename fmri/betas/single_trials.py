@@ -40,8 +40,9 @@ class SingleTrialOptions:
         (`fmri.betas.hrf.HRF_LIBRARY`); or a finite impulse response (with ``per="condition"``): one
         beta a condition and repetition time after its onset.
     n_noise : int or "auto"
-        Number of noise regressors in each run, principal components of voxels that the task does
-        not explain; ``"auto"`` chooses it by cross-validation over repeats.
+        Number of noise regressors in each run; ``"auto"`` chooses it by cross-validation over
+        repeats. They are principal components of voxels that the task does not explain, in the
+        regions and in the brain mask (without one, in regions that are not analyzed).
     max_noise : int
         Largest number that ``"auto"`` tries.
     shrinkage : float, "none" or "auto"
@@ -120,11 +121,15 @@ class SingleTrialOptions:
         InputError
             When they exclude each other.
         """
-        if self.is_shrunken and (noise_model != "ols" or units in STATISTICS):
+        if self.is_shrunken and noise_model != "ols":
             raise InputError(
-                "shrunken betas are of least squares and have no standard error, but noise_model "
-                f'is "{noise_model}" and units are "{units}"; give noise_model="ols" '
-                '(--noise-model ols) and units="percent" or "raw".'
+                f'shrunken betas are of least squares, but noise_model is "{noise_model}"; give '
+                'noise_model="ols" (--noise-model ols).'
+            )
+        if self.is_shrunken and units in STATISTICS:
+            raise InputError(
+                f'shrunken betas have no standard error, but units are "{units}"; give '
+                'units="percent" (--units percent) or "raw".'
             )
         for applies, what in (
             (self.is_shrunken, "shrinkage"),

@@ -52,6 +52,9 @@ class Regions:
         n_lost (voxels or vertices of its files that the grid lacks), n_outside (outside the brain
         mask; −1 where none was given), resample (``"nearest"`` where a file was resampled, else
         ``"never"``).
+    pool : ndarray of bool, shape of the grid, optional
+        Where noise regressors may come from beside the regions: the brain mask, or regions that are
+        not wanted.
 
     Examples
     --------
@@ -65,6 +68,7 @@ class Regions:
     masks: Mapping[str, np.ndarray]
     grid: Grid
     table: pd.DataFrame
+    pool: np.ndarray | None = None
 
     def _summary(self) -> dict[str, Any]:
         sizes = {name: int(mask.sum()) for name, mask in self.masks.items()}
@@ -102,6 +106,7 @@ def read_regions(
     brain_mask: str | os.PathLike[str] | None = None,
     only: Sequence[str] = (),
     folder: str | os.PathLike[str] = "",
+    with_pool: bool = False,
 ) -> Regions:
     """Read regions and place them on the grid of a series.
 
@@ -124,11 +129,15 @@ def read_regions(
         Space of the series, such as ``"T1w"`` or ``"MNI152NLin2009cAsym"``, where its name and
         header do not say it.
     brain_mask : path-like, optional
-        Mask of the brain on the grid of the series: how much of each region lies outside is told.
+        Mask of the brain on the grid of the series: how much of each region lies outside is told,
+        and noise regressors come from all of its voxels that the task does not explain.
     only : sequence of str
         Regions that are wanted; the others are only parts of their expressions. Empty: all.
     folder : path-like
         Where relative names of files start; by default the current folder.
+    with_pool : bool
+        Whether regions that `only` leaves out are read, too, for noise regressors, where no brain
+        mask is given.
 
     Returns
     -------
@@ -196,7 +205,11 @@ def read_regions(
         }
         rows.append(row)
     _check_filled(masks)
-    result = Regions(masks=masks, grid=grid, table=pd.DataFrame(rows))
+    pool = inside
+    others = [name for name in regions if name not in masks]
+    if with_pool and inside is None and others:
+        pool = np.logical_or.reduce([reader.region(name) for name in others])
+    result = Regions(masks=masks, grid=grid, table=pd.DataFrame(rows), pool=pool)
     # whoever gives an array knows what is in it
     defined = [name for name in masks if name not in arrays]
     _tell_doubts(result, defined, reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from fmri.bold import BoldRun
     from fmri.patterns import Patterns
     from fmri.rois.regions import Regions
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +119,8 @@ def fmri_betas(
         definitions of regions. One model over all runs is fitted, with a beta a condition, and
         intercept, drifts and confounds of their own for each run.
     as_bids : bool
-        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with the labels task, space and
-        den of the first BOLD file.
+        Write BIDS derivatives (`fmri.write_bids_betas`) into `out`, with `contrast` its maps
+        (`fmri.write_bids_contrast`), with the labels task, space and den of the first BOLD file.
     progress : callable, optional
         Called with (runs done, runs).
     **options : object
@@ -144,38 +147,18 @@ def fmri_betas(
     ...     print(error)
     no masks given; use --masks NAME=FILE, one for each ROI.
     """
-    import numpy as np
-
     from fmri.betas.beta_files import write_betas
-    from fmri.betas.contrasts import estimate_contrast, parse_contrast, write_contrast
     from fmri.betas.derivatives import write_bids_betas
     from fmri.bids import file_labels
 
     scans = Scans(bold=bold, events=events, confounds=confounds, bids=bids, derivatives=derivatives)
+    if as_bids and bold and not (options.get("subject") or "sub" in file_labels(bold[0])):
+        raise InputError(
+            f"{Path(bold[0]).name} names no subject (sub-…), of which files of BIDS (as_bids, "
+            "--as-bids) are named; give subject (--subject)."
+        )
     if contrast:
-        parse_contrast(contrast)
-        _check_volumes(bold)
-        if not masks:
-            raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
-        if as_bids:
-            raise InputError(
-                "BIDS derivatives (as_bids, --as-bids) are written of betas, not of a contrast "
-                "(--contrast); leave one of the two out."
-            )
-        runs, regions, glm = scans.open(masks, options)
-        _check_volumes(run.image for run in runs)
-        known = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
-        if unused := set(glm) - set(known):
-            if "single_trials" in unused:
-                unused |= set(TRIALS)
-            flags = ["--" + name.replace("_", "-") for name in options if name in unused]
-            raise InputError(
-                f"{name_ids(flags)} go with betas, not with a contrast (--contrast); leave them "
-                "out."
-            )
-        is_inside = np.logical_or.reduce(list(regions.masks.values()))
-        maps = estimate_contrast(runs, contrast, mask=is_inside, **glm)
-        return write_contrast(maps, out)
+        return _write_contrast(contrast, masks, scans, out, as_bids=as_bids, options=options)
     patterns = fmri_patterns(
         masks,
         bold=bold,
@@ -199,6 +182,59 @@ def fmri_betas(
     return write_betas(patterns, out, like=first)
 
 
+def _write_contrast(
+    contrast: str,
+    masks: Mapping[str, str | Path],
+    scans: Scans,
+    out: str | Path,
+    *,
+    as_bids: bool,
+    options: Mapping[str, Any],
+) -> Path:
+    """Estimate a contrast in all masks, and write its maps."""
+    import numpy as np
+
+    from fmri.betas.contrasts import (
+        contrast_label,
+        estimate_contrast,
+        parse_contrast,
+        write_contrast,
+    )
+    from fmri.betas.derivatives import write_bids_contrast
+    from fmri.bids import file_labels
+
+    parse_contrast(contrast)
+    if as_bids:
+        contrast_label(contrast)
+    _check_volumes(scans.bold)
+    if not masks:
+        raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
+    of_models = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
+    known = {*RUNS, *ROIS, *LAYOUT, *CONFOUNDS, *of_models}
+    if unused := [name for name in options if name not in known]:
+        flags = ["--" + name.replace("_", "-") for name in unused]
+        raise InputError(
+            f"{name_ids(flags)} go with betas, not with a contrast (--contrast), which has one "
+            "beta a condition and the response of hrf_model (--hrf-model); leave them out."
+        )
+    runs, regions, glm = scans.open(masks, options)
+    _check_volumes(run.image for run in runs)
+    is_inside = np.logical_or.reduce(list(regions.masks.values()))
+    maps = estimate_contrast(runs, contrast, mask=is_inside, **glm)
+    if not as_bids:
+        return write_contrast(maps, out)
+    labels = file_labels(runs[0].image)
+    sessions = list(dict.fromkeys(run.session for run in runs))
+    write_bids_contrast(
+        maps,
+        out,
+        subject=runs[0].subject,
+        session=sessions[0] if len(sessions) == 1 else "",
+        **{name: labels[name] for name in ("task", "space") if labels.get(name)},
+    )
+    return Path(out)
+
+
 def _check_volumes(images: Iterable[str | Path]) -> None:
     """Refuse series that are no volumes, of which there are no contrasts."""
     from fmri.bids import find_reader
@@ -210,6 +246,24 @@ def _check_volumes(images: Iterable[str | Path]) -> None:
                 f"{Path(file).name} is no volume, and contrasts (--contrast) are of volumes; "
                 "give the volumes of these runs."
             )
+
+
+def tell_choices(patterns: Patterns) -> None:
+    """Say what was chosen when single-trial betas were made, and what it gained.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        Betas of one subject; nothing is said of those of a plain model.
+    """
+    import pandas as pd
+
+    from fmri.betas.choices import beta_rows
+    from neurometamer.report.beta_findings import choice_texts
+
+    if made := beta_rows(patterns):
+        for text in choice_texts(pd.DataFrame(made)):
+            _LOG.info("betas of %s: %s.", patterns.subject or "the subject", text)
 
 
 def _read_estimated(
@@ -350,6 +404,7 @@ def fmri_patterns(
         runs, regions, glm = scans.open(masks, options)
         patterns = estimate_betas(runs, regions, progress=progress, **glm)
         write_noise(runs, regions, residuals, glm)
+        tell_choices(patterns)
     patterns = zscore_patterns(patterns, zscore)
     if selection.n_voxels:
         patterns = select_voxels(

@@ -141,7 +141,13 @@ class Scans:
             label = runs[0].subject
             for name, definition in definitions.items():
                 definitions[name] = definition.replace("{subject}", label)
-        regions = read_regions(definitions, runs[0].grid, affine=runs[0].affine, **of_regions)
+        regions = read_regions(
+            definitions,
+            runs[0].grid,
+            affine=runs[0].affine,
+            with_pool=bool(trials.n_noise),
+            **of_regions,
+        )
         return runs, regions, glm
 
     def read_files(self, options: Mapping[str, Any]) -> list[BoldRun]:

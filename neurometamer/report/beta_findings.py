@@ -43,13 +43,7 @@ def betas_words(study: Study) -> str:
         are denoised or shrunken, made here or elsewhere. Empty for betas of a plain model.
     """
     rows = study.rows("betas")
-    parts = []
-    if (rows["per"] == "condition").any():
-        parts.append("one an image and session, from one model over the session's runs")
-    for column, text_of in CHOICES.items():
-        chosen = rows[rows[column].notna()]
-        if len(chosen):
-            parts.append(text_of(chosen))
+    parts = choice_texts(rows)
     sentences = []
     if parts:
         sentences.append(f"Single-trial betas: {'; '.join(parts)}.")
@@ -71,6 +65,30 @@ def betas_words(study: Study) -> str:
             "that makes alike."
         )
     return " ".join(sentences)
+
+
+def choice_texts(rows: pd.DataFrame) -> list[str]:
+    """Say what was chosen when single-trial betas were made, and what it gained.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        With the columns of ``tables/betas.csv``.
+
+    Returns
+    -------
+    list of str
+        One text a choice, over all rows from the lowest to the highest number; empty where there
+        was none.
+    """
+    parts = []
+    if (rows["per"] == "condition").any():
+        parts.append("one an image and session, from one model over the session's runs")
+    for column, text_of in CHOICES.items():
+        chosen = rows[rows[column].notna()]
+        if len(chosen):
+            parts.append(text_of(chosen))
+    return parts
 
 
 def localizer_words(study: Study) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fmri.betas.contrasts import check_conditions, estimate_contrast, write_contrast
-from fmri.betas.event_designs import event_design
+from fmri.betas.event_designs import run_designs
 from fmri.bold import BoldRun
 from fmri.grids import Grid, check_grid
 from fmri.rois.algebra import sources_of
@@ -117,10 +117,11 @@ def check_contrast(work: Workspace, files: Subject, name: str, grid: Grid | None
     """
     contrast = work.settings.brain.contrasts[name]
     shown: dict[str, None] = {}
-    for run in open_localizer(work, files, name):
+    runs = open_localizer(work, files, name)
+    for run in runs:
         if grid is not None and files.resample == "never":
             check_grid(run.grid, grid, cure='give images of one grid, or resample = "nearest"')
-        events, _ = event_design(run, per="condition", **_design(contrast, files))
+    for events, _ in run_designs(runs, per="condition", **_design(contrast, files)):
         shown |= dict.fromkeys(events["trial_type"])
     check_conditions(contrast.contrast, list(shown))
 

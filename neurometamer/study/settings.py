@@ -514,7 +514,8 @@ class Subject(Section):
     """Space of the BOLD files, "T1w" or "MNI152NLin2009cAsym", where their names and headers do not
     say it."""
     brain_mask: str = setting(default="", later=True)
-    """Mask of the brain: how much of each region lies outside is told."""
+    """Mask of the brain: how much of each region lies outside is told, and noise regressors
+    ([glm] n_noise) come from it."""
     hemispheres: str = setting(SCANS, "hemispheres", choices="fmri.series:HEMISPHERES", later=True)
     """Whether a series on a surface needs that of the other hemisphere."""
     localizers: dict[Name, Localizer] = setting(default={}, later=True)

@@ -47,7 +47,7 @@ SUBJECT = """\
 # masks = { V1 = "sub-01/masks/V1.nii.gz", LO = "sub-01/dseg.nii.gz:LO1 + sub-01/dseg.nii.gz:LO2" }
 # resample = "nearest"        # where regions lie on another voxel grid
 # space = "T1w"               # where names and headers of the images do not say it
-# brain_mask = "sub-01/brain.nii.gz"  # to be told which regions reach beyond it
+# brain_mask = "sub-01/brain.nii.gz"  # for n_noise; regions beyond it are told
 # t_r = 2.0                  # where header and JSON sidecar disagree
 # slice_time_ref = 0.5        # where the JSON sidecars do not say it (StartTime)
 # affine = "sform"            # where sform and qform of the headers disagree

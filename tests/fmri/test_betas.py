@@ -251,7 +251,8 @@ def test_constant_confounds_are_left_out_and_impulses_allowed(make_run):
     bold, events, _ = make_run()
     confounds = pd.DataFrame({"zero": np.zeros(60), "five": 5.0, "ramp": np.arange(60.0)})
     table = pd.read_csv(events, sep="\t").assign(duration=0)
-    columns = event_design(read_run(bold, table, confounds))[1].columns
+    with pytest.warns(UserWarning, match="taken as impulses of 0 s"):
+        columns = event_design(read_run(bold, table, confounds))[1].columns
     assert [name for name in columns if name.startswith("confound")] == ["confound_ramp"]
 
 

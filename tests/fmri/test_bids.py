@@ -92,7 +92,12 @@ def test_header_and_sidecar_that_disagree_are_refused_until_the_user_decides(mak
     [
         ({"RepetitionTime": 2000}, "RepetitionTime in .* is 2000; BIDS wants seconds"),
         ({"RepetitionTime": "2"}, "RepetitionTime in .* holds '2'; BIDS wants a number"),
-        ({"VolumeTiming": [0, 2, 5]}, "VolumeTiming .* not equally spaced"),
+        ({"VolumeTiming": [0, 2, 5, *range(7, 121, 2)]}, "VolumeTiming .* not equally spaced"),
+        ({"VolumeTiming": [0, 2, 4]}, "VolumeTiming .* lists 3 volumes, but the image has 60"),
+        (
+            {"VolumeTiming": [10 * volume for volume in range(60)]},
+            "the header says a repetition time of 2 s, but VolumeTiming in .* says 10 s",
+        ),
         ({"StartTime": 2.4}, "StartTime in .* holds 2.4; times within the repetition time of 2 s"),
         ({"SliceTiming": [0, 500, 1000]}, "SliceTiming in .* holds 500, 1000; times within"),
         ({"SliceTiming": 1}, "SliceTiming in .* is 1; BIDS wants a list"),
@@ -100,9 +105,9 @@ def test_header_and_sidecar_that_disagree_are_refused_until_the_user_decides(mak
             {"SliceTimingCorrected": "false"},
             "SliceTimingCorrected in .* is 'false'; BIDS wants true or false",
         ),
-        ({"VolumeTiming": [4, 2, 0]}, "VolumeTiming in .* is -2; BIDS wants seconds"),
+        ({"VolumeTiming": [*range(118, -2, -2)]}, "VolumeTiming in .* is -2; BIDS wants seconds"),
         (
-            {"RepetitionTime": 2, "VolumeTiming": [0, 3, 6]},
+            {"RepetitionTime": 2, "VolumeTiming": [*range(0, 180, 3)]},
             "RepetitionTime in .* says 2 s, but VolumeTiming in .* says 3 s",
         ),
     ],
@@ -112,6 +117,12 @@ def test_senseless_sidecars_are_refused(make_run, values, message):
     write_sidecar(bold, **values)
     with pytest.raises(InputError, match=message):
         read_run(bold, events)
+
+
+def test_equal_steps_of_volumes_are_the_repetition_time(make_run):
+    bold, events, _ = make_run(t_r=0.0)
+    write_sidecar(bold, VolumeTiming=[2.5 * volume for volume in range(60)])
+    assert read_run(bold, events).t_r == 2.5
 
 
 def test_two_sidecars_of_one_folder_that_disagree_are_refused(make_run, tmp_path):
@@ -610,10 +621,11 @@ def test_missing_onsets_and_durations_are_told(make_run):
         UserWarning, match=r"no event has a duration .* percent .* no meaning. .*raw"
     ):
         kept, design = event_design(read_run(bold, EVENTS.assign(duration=np.nan)))
-    zero = event_design(read_run(bold, EVENTS.assign(duration=0.0)))[1]
+    with pytest.warns(UserWarning, match="taken as impulses"):
+        zero = event_design(read_run(bold, EVENTS.assign(duration=0.0)))[1]
     np.testing.assert_array_equal(design, zero)
     mixed = read_run(bold, EVENTS.assign(duration=[2.0, np.nan, 2.0]))
-    with pytest.raises(InputError, match=r"others none \(n/a\): 'b' at 26 s"):
+    with pytest.raises(InputError, match=r"others none \(n/a, or less than 0.04 s\): 'b' at 26 s"):
         event_design(mixed)
     assert len(event_design(mixed, ignore=["b"])[0]) == 2
 

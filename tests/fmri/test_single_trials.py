@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import warnings
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -22,6 +23,7 @@ from fmri import (
     event_regressors,
     fractional_ridge,
     leave_one_run_out_accuracy,
+    read_regions,
     read_runs,
     read_voxels,
 )
@@ -196,6 +198,55 @@ def test_each_option_brings_betas_nearer_to_what_was_planted(planted):
     )
 
 
+def test_noise_comes_from_all_of_the_brain_mask(planted, tmp_path):
+    """Regressors of regions with a brain mask are those of one region as large as the mask."""
+    runs, masks, amplitudes, responds, _ = planted
+    region = {"V1": responds.reshape(masks["V1"].shape)}
+    rest = {"rest": ~region["V1"]}
+    brain = nibabel.Nifti1Image(masks["V1"].astype(np.uint8), np.eye(4))
+    nibabel.save(brain, tmp_path / "brain.nii")
+    grid = runs[0].grid
+    of_brain = read_regions(region, grid, brain_mask=tmp_path / "brain.nii")
+    others = read_regions(region | rest, grid, only=["V1"], with_pool=True)
+    largest = fitted(planted, SingleTrialOptions(n_noise=3))
+    for regions in (of_brain, others):
+        betas = fitted((runs, regions), SingleTrialOptions(n_noise=3))
+        # 1e-9 of about 1: the pool is summed up in another order.
+        np.testing.assert_allclose(betas.values, largest.values[:, responds], rtol=0, atol=1e-9)
+        made = betas.provenance["single_trials"]["noise"]
+        assert made["n_pool"] == largest.provenance["single_trials"]["noise"]["n_pool"]
+        assert betas.provenance["noise_pool"]["n_voxels"] == 40
+    automatic = fitted((runs, of_brain), SingleTrialOptions(n_noise="auto"))
+    assert automatic.provenance["single_trials"]["noise"]["n_regressors"] in (2, 3, 4)
+    library = SingleTrialOptions(hrf="library", n_noise=3)
+    plain = fitted((runs, of_brain), SingleTrialOptions(hrf="library"))
+    denoised = fitted((runs, of_brain), library)
+    voxels = np.arange(responds.sum())
+    before = agreement(plain.values, amplitudes[:, responds], voxels)
+    assert agreement(denoised.values, amplitudes[:, responds], voxels) > before + 0.02
+    # voxels of the mask without data are no part of the pool
+    for run in runs:
+        image = nibabel.load(run.image)
+        data = image.get_fdata()
+        data[~responds] = 0
+        nibabel.save(nibabel.Nifti1Image(data, np.eye(4), image.header), tmp_path / run.image.name)
+    spoilt = [replace(run, image=tmp_path / run.image.name) for run in runs]
+    with pytest.raises(InputError, match="but there are 0 voxels that the task does not explain"):
+        fitted((spoilt, of_brain), SingleTrialOptions(n_noise=1))
+
+
+def test_without_a_pool_noise_regressors_say_so(planted):
+    runs, masks, *_ = planted
+    r2 = fitted(planted, SingleTrialOptions(hrf="library"))
+    strong = np.abs(r2.values.mean(axis=0)) > 1.2
+    region = {"V1": strong.reshape(masks["V1"].shape)}
+    with pytest.warns(UserWarning, match=r"no noise regressors: there are 0 voxels .*--brain-mask"):
+        betas = fitted((runs, region), SingleTrialOptions(n_noise="auto"))
+    np.testing.assert_allclose(betas.values, fitted((runs, region), None).values, atol=1e-9)
+    with pytest.raises(InputError, match=r"3 noise regressors .* there are 0 voxels .*brain mask"):
+        fitted((runs, region), SingleTrialOptions(n_noise=3))
+
+
 def test_provenance_says_what_was_chosen_and_gained(planted):
     record = fitted(planted, EVERYTHING).provenance["single_trials"]
     assert record["chosen_on_all_runs"] == ["denoised", "shrunken"]
@@ -253,8 +304,12 @@ def test_library_goes_with_lss_ar1_and_unrepeated_conditions(planted):
         ({"max_noise": 0}, {}, "at least 1"),
         ({"hrf": "fir"}, {}, 'give per="condition"'),
         ({"per": "condition", "shrinkage": 0.5}, {}, "single presentations"),
-        ({"shrinkage": 0.5}, {"noise_model": "ar1"}, "--noise-model ols"),
-        ({"shrinkage": 0.5}, {"units": "t"}, "no standard error"),
+        (
+            {"shrinkage": 0.5},
+            {"noise_model": "ar1", "units": "percent"},
+            r'^shrunken betas are of least squares, but noise_model is "ar1"; give [^%]*ols\)\.$',
+        ),
+        ({"shrinkage": 0.5}, {"units": "t"}, '^shrunken .* no standard error, but units are "t"'),
         ({"shrinkage": 0.5}, {"estimator": "LSS"}, "--estimator LSA"),
         ({"per": "condition"}, {"estimator": "LSS"}, "--estimator LSA"),
         ({}, {"units": "z", "estimator": "LSS"}, "--estimator LSA"),

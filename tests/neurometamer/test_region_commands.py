@@ -136,6 +136,10 @@ def test_a_study_reads_definitions_relative_to_its_file(files):
     with pytest.warns(UserWarning, match="share 20 voxels"):
         regions = subject_regions(work, work.settings.brain.subjects[0], run.grid)
     assert {name: int(mask.sum()) for name, mask in regions.masks.items()} == {"LO1": 20, "LO": 40}
+    # noise regressors come from the regions that are left out, too
+    only = ["LO1"]
+    rest = subject_regions(work, work.settings.brain.subjects[0], run.grid, only, with_pool=True)
+    assert list(rest.masks) == only and int(rest.pool.sum()) == 40
     names = [path.name for path in _subject_files(work, "sub-01")]
     assert names.count("dseg.nii.gz") == 1 and "dseg.tsv" in names
     (files / "dseg.tsv").unlink()

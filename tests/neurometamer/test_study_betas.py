@@ -14,6 +14,7 @@ import pytest
 from small_studies import IDS, copy_photographs
 
 from fmri import Patterns, read_beta_images, read_patterns, write_patterns
+from fmri.betas.choices import beta_rows
 from fmri.betas.hrf import LIBRARY_ENDS
 from neurometamer.report.beta_findings import betas_words
 from neurometamer.report.methods import study_methods, study_works
@@ -21,7 +22,6 @@ from neurometamer.report.read_study import read_study
 from neurometamer.report.rsa import study_of_tables
 from neurometamer.store import read_hdf5_table, read_table
 from neurometamer.study import run_study
-from neurometamer.study.brain_steps import beta_rows
 
 STUDY = """
 [images]
