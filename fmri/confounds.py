@@ -50,7 +50,7 @@ TEDANA_FILES = {
     "ica_mixing.tsv": "ica_metrics.tsv",
 }
 """Time courses of components → their classification: the names of tedana from 0.0.11 on, and those
-of ``tedana --convention orig``; a prefix may stand before them."""
+of its convention "orig"; a prefix may stand before them."""
 
 PREPARED = ("*",)
 """The columns to use of a table that `strategy_confounds` made: all."""

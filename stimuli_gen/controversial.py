@@ -44,11 +44,6 @@ from stimuli_gen.synthesis.loop import Objective
 from stimuli_gen.targets import choose_targets
 
 
-def _log_probabilities(a: Tensor, b: Tensor, class_a: Tensor, class_b: Tensor) -> Tensor:
-    raised = OBJECTIVES["log_probability"]
-    return torch.stack([raised(a, class_a), raised(b, class_b)], dim=1)
-
-
 def _logits(a: Tensor, b: Tensor, class_a: Tensor, class_b: Tensor) -> Tensor:
     raised = OBJECTIVES["logit"]
     kept = raised(a, class_a), raised(b, class_b)
@@ -57,7 +52,13 @@ def _logits(a: Tensor, b: Tensor, class_a: Tensor, class_b: Tensor) -> Tensor:
 
 
 READOUTS: Mapping[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-    "log_probability": _log_probabilities,
+    "log_probability": lambda a, b, class_a, class_b: torch.stack(
+        [
+            OBJECTIVES["log_probability"](a, class_a),
+            OBJECTIVES["log_probability"](b, class_b),
+        ],
+        dim=1,
+    ),
     "logit": _logits,
 }
 """Logits of both networks (b, n_classes) and the class that each is to see (b,) → (b, n), whose
