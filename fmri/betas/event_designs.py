@@ -325,10 +325,29 @@ def run_designs(
     [30]
     """
     tables = [event_design(run, per=per, **options) for run in runs]
+    check_durations(runs, [events for events, _ in tables])
+    return tables
+
+
+def check_durations(runs: Sequence[BoldRun], events: Sequence[pd.DataFrame]) -> None:
+    """Refuse runs whose betas would have different units.
+
+    Parameters
+    ----------
+    runs : sequence of BoldRun
+        Runs of one subject.
+    events : sequence of pandas.DataFrame
+        The events of each that have a regressor.
+
+    Raises
+    ------
+    InputError
+        When events have durations in some runs and none in others.
+    """
     of_impulses: list[str] = []
     of_durations: list[str] = []
-    for run, (events, _) in zip(runs, tables, strict=True):
-        is_impulse = _are_impulses(run, events)
+    for run, of_run in zip(runs, events, strict=True):
+        is_impulse = _are_impulses(run, of_run)
         labels = of_impulses if is_impulse.all() else of_durations
         labels.append(run.label)
     if of_impulses and of_durations:
@@ -337,7 +356,6 @@ def run_designs(
             f"{name_ids(of_durations)} have. Their betas would have different units; give "
             "durations in the events of all runs."
         )
-    return tables
 
 
 def _check_some_left(run: BoldRun, kept: pd.DataFrame, ignore: Sequence[str]) -> None:

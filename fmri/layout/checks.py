@@ -22,7 +22,7 @@ from fmri.layout.options import LayoutOptions
 from fmri.layout.tree import BidsFile, BidsTree, run_words
 from fmri.rois.files import split_label
 from fmri.tables import NO_TRIAL_TYPE, checked_events, event_names, new_names, read_events
-from fmri.volumes import check_4d, header_tr, image_affine, open_nifti
+from fmri.volumes import check_4d, check_complete, header_tr, image_affine, open_nifti
 from neurometamer.errors import InputError, name_ids
 from neurometamer.store import read_table
 
@@ -187,6 +187,7 @@ def check_image(file: BidsFile, form: str, facts: Facts, findings: Findings) -> 
         header = header_tr(opened)
         t_r = repetition_time(path.name, header=header, sidecar=sidecar, given=facts.wishes.t_r)
         slice_times(path.name, sidecar, t_r, opened.shape)
+        check_complete(path)
     if not t_r or facts.raw is facts.images:
         return n_volumes, t_r
     with findings.watch(ERROR, "repetition time", subject=subject, file=path):

@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from fmri.betas.estimate import plan_betas
-from fmri.betas.event_designs import event_design
+from fmri.betas.event_designs import check_durations, event_design
 from fmri.betas.joint_models import STATISTICS
 from fmri.bids import (
     check_same_labels,
@@ -857,6 +857,8 @@ def _check_designs(
             tables.append(design)
     if findings.has_errors(subject.id):
         return
+    with findings.watch(subject.id):
+        check_durations(runs, [events for events, _ in tables])
     # regions on the maps of contrasts are not known yet
     if glm.max_memory and not work.settings.brain.contrasts:
         rois = subject_regions(work, subject, runs[0].grid)

@@ -697,12 +697,15 @@ def test_events_with_a_byte_order_mark_are_read_and_a_column_that_is_not_there_i
     assert len(errors(other)) == 2
 
 
-@pytest.mark.parametrize("spoil", ["cut", "link", "bytes", "three dimensions", "json"])
+@pytest.mark.parametrize("spoil", ["cut", "half", "link", "bytes", "three dimensions", "json"])
 def test_images_that_cannot_be_read_are_named_and_the_others_are_listed(small, spoil):
     raw, prep = small
     image = prep / "sub-01" / "ses-1" / "func" / f"{RUN}_space-T1w_desc-preproc_bold.nii.gz"
     if spoil == "cut":
         image.write_bytes(image.read_bytes()[:100])
+    elif spoil == "half":  # the header can be read
+        whole = image.read_bytes()
+        image.write_bytes(whole[: len(whole) // 2])
     elif spoil == "link":
         image.unlink()
         image.symlink_to("../../.git/annex/objects/gone.nii.gz")

@@ -466,3 +466,11 @@ def test_a_folder_in_which_no_step_has_finished_is_taken_over(study, tmp_path):
     set_setting(study, '"relu7"', '"fc8"')
     with pytest.raises(InputError, match="holds a different study"):
         go_on_up_to_patterns(study, tmp_path / "out")
+
+
+def test_durations_in_some_runs_only_are_told_before_work(study):
+    file = min(study.parent.glob("sub-01/*events.tsv"))
+    table = pd.read_csv(file, sep="\t")
+    table.assign(duration=0.0).to_csv(file, sep="\t", index=False)
+    (message,) = [problem.message for problem in check_study(study) if problem.kind == "error"]
+    assert "Their betas would have different units" in message
