@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from neurometamer.training import LabeledImages
 
 SIZE = 32
-RADIUS = 0.12
+RADIUS = 0.15
 """L∞ radius of training and attacks, pixels in [0, 1]."""
 SIGMA = 5.0
 """Blur at which standard and blur-trained networks are compared, fixed beforehand, pixels."""
@@ -32,12 +32,13 @@ COMMON = {"train_batch_size": 63, "augment": "none", "optimizer": "adamw", "lear
 TRAININGS: Mapping[str, Mapping[str, Any]] = {
     "standard": {"epochs": 20},
     "adversarial": {
-        "epochs": 40,
+        "epochs": 60,
         "perturbation": "adversarial_linf",
         "radius": RADIUS,
-        "attack_step_size": RADIUS / 3,
-        "attack_steps": 5,
-        "warmup_epochs": 5,
+        "attack_step_size": RADIUS / 2,
+        "attack_steps": 3,
+        "random_start": False,
+        "learning_rate": 0.0005,
     },
     "random": {"epochs": 20, "perturbation": "random_linf", "radius": RADIUS},
     "blur": {"epochs": 20, "perturbation": "blur", "sigmas": SIGMAS},

@@ -53,7 +53,7 @@ DECIBELS = 20.0
 MARGIN = 0.01
 """By how much each criterion is met before an image is finished, in that unit, so that the rounding
 differences of another batch shape cannot undo it."""
-_OF_SETS = ("solver", "turn", "budget", "file_rounds")
+_OF_SETS = ("solver", "turn", "budget", "file_rounds", "penalties")
 """Settings of recipes that have no meaning here."""
 
 
@@ -146,8 +146,8 @@ def divergent_metamers(
     check_photographs(networks[0], references)
     if useless := [name for name in overrides if name in _OF_SETS]:
         raise InputError(
-            f"{name_ids(useless)} say how networks of a set take turns, or what is done with files "
-            "afterwards; here there is one loss: leave that out."
+            f"{name_ids(useless)} say how networks of a set take turns, what is done with files "
+            "afterwards, or what else is lowered; here there is one loss: leave that out."
         )
     if not apart > 0:
         raise InputError(f"apart must be above 0, not {apart}; give 1, say.")

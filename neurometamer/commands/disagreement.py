@@ -193,7 +193,7 @@ def stimuli_divergent(
         KeywordsOf("stimuli_gen.divergent:divergent_metamers", ("apart", "null_quantile")),
         KeywordsOf(
             "stimuli_gen.presets:Recipe",
-            without=("open_choices", "solver", "turn", "budget", "file_rounds"),
+            without=("open_choices", "penalties", "solver", "turn", "budget", "file_rounds"),
         ),
     ],
 ) -> pd.DataFrame:

@@ -60,21 +60,23 @@ class TrainingRecipe:
     accumulate : int
         Parts that a batch is computed in, to save memory.
     optimizer : {"sgd", "adamw"}
-        Optimizer.
+        How steps are taken: stochastic gradient descent with momentum, or AdamW.
     learning_rate : float
         Learning rate at the start.
     momentum : float
-        Of ``sgd``.
+        Momentum of ``sgd``.
     weight_decay : float
-        Weight decay.
+        Weight decay of the optimizer.
     schedule : {"constant", "step", "cosine"}
         How the learning rate falls: not; by `step_factor` every `step_epochs`; to 0 as a cosine.
-    step_epochs, step_factor : int and float
-        Of the schedule ``step``.
+    step_epochs : int
+        Epochs between two falls of the schedule ``step``.
+    step_factor : float
+        What the learning rate is multiplied with at each.
     warmup_epochs : float
         Epochs in which the learning rate rises from 0.
     label_smoothing : float
-        In [0, 1).
+        Share of the target that goes to all classes alike, in [0, 1).
     augment : {"none", "flip", "crop_flip"}
         What is done to an image before it is trained on, see `AUGMENTATIONS`.
     color : {"rgb", "gray", "one_channel"}
@@ -109,7 +111,7 @@ class TrainingRecipe:
     ssnr_odds : tuple of float
         How often each is drawn; equally often when empty.
     seed : int
-        Of order, augmentation, perturbation and dropout.
+        Seed of order, augmentation, perturbation and dropout.
 
     Raises
     ------
