@@ -170,7 +170,9 @@ def two_networks(models: Sequence[StagedModel]) -> tuple[StagedModel, StagedMode
     networks = network_set(models)
     if len(networks) != 2:
         names = name_ids([network.name for network in networks])
-        raise InputError(f"images are made for two networks, not {len(networks)} ({names}).")
+        raise InputError(
+            f"images are made for two networks, not {len(networks)} ({names}); give two."
+        )
     first, second = networks
     if first.network_digest == second.network_digest:
         raise InputError(

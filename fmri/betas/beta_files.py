@@ -194,7 +194,7 @@ def read_betas(
     if len(values) != len(observations):
         raise InputError(
             f"{images[0]} has {len(values)} volumes but betas.tsv has {len(observations)} rows; "
-            "estimate the betas again."
+            "make the betas again."
         )
     values = values[:, position]
     keep = finite_voxels(str(folder), values, voxels, unusable)

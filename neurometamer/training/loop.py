@@ -309,7 +309,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{path} is damaged or missing ({one_line(error)}); train into a new folder."
+            f"{path} is damaged or missing ({one_line(error)}); choose a new folder (--out)."
         ) from error
 
 

@@ -120,7 +120,9 @@ def first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
                 f"the first convolution ({path}) has {module.in_channels} input channels; "
                 "color='one_channel' needs 3: train with color='gray'."
             )
-    raise InputError("the network has no convolution; train with color='gray'.")
+    raise InputError(
+        f"{type(network).__name__} has no convolution; use color='gray' (--color gray)."
+    )
 
 
 def copied_for_training(network: nn.Module) -> nn.Module:
@@ -143,7 +145,9 @@ def copied_for_training(network: nn.Module) -> nn.Module:
     """
     made = copy.deepcopy(network).float().train().requires_grad_(True)
     if not any(True for _ in made.parameters()):
-        raise InputError(f"{type(network).__name__} has no weights that could be trained.")
+        raise InputError(
+            f"{type(network).__name__} has no weights that could be trained; give one with some."
+        )
     return made
 
 

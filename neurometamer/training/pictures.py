@@ -74,7 +74,9 @@ class LabeledImages:
         if self.levels is not None:
             n_images = len(self.levels)
             if self.files:
-                raise InputError("both levels and files are given; give one of them.")
+                raise InputError(
+                    f"levels and {len(self.files)} file(s) are given; give one of the two."
+                )
             if self.levels.dtype != np.uint8 or self.levels.ndim != 4 or self.levels.shape[1] != 3:
                 raise InputError(
                     f"levels are {self.levels.dtype} of shape {self.levels.shape}; give uint8 (n, "
@@ -85,7 +87,7 @@ class LabeledImages:
         if labels.min() < 0 or labels.max() >= len(self.class_names):
             raise InputError(
                 f"labels go from {labels.min()} to {labels.max()}, but there are "
-                f"{len(self.class_names)} class names; labels are places among them."
+                f"{len(self.class_names)} class names; give places among them."
             )
 
     def __len__(self) -> int:

@@ -208,7 +208,10 @@ def _check_perturbation(recipe: TrainingRecipe) -> None:
             options = [f"--{name.replace('_', '-')}" for name in names]
             raise InputError(f"perturbation '{kind}' needs {wanted}; give {' or '.join(options)}.")
     if recipe.sigmas and recipe.sigma_range:
-        raise InputError("both sigmas and sigma_range are given; give one of them.")
+        raise InputError(
+            f"sigmas ({name_ids(recipe.sigmas)}) and sigma_range "
+            f"({name_ids(recipe.sigma_range)}) are given; give one of them."
+        )
     blur = (*recipe.sigmas, *recipe.sigma_range)
     if blur and not 0 <= min(blur) <= max(blur) < np.inf:
         raise InputError(f"sigmas are {name_ids(blur)}; give pixels, at least 0.")
@@ -223,7 +226,9 @@ def _check_perturbation(recipe: TrainingRecipe) -> None:
     _check_odds("sigma_odds", recipe.sigma_odds, len(recipe.sigmas))
     _check_odds("ssnr_odds", recipe.ssnr_odds, len(recipe.ssnrs))
     if recipe.sigma_epochs and recipe.sigma_odds:
-        raise InputError("sigma_epochs takes sigmas in order; leave out sigma_odds.")
+        raise InputError(
+            f"sigma_epochs ({recipe.sigma_epochs}) takes sigmas in order; leave out sigma_odds."
+        )
 
 
 def _check_odds(name: str, odds: tuple[float, ...], n_values: int) -> None:

@@ -304,5 +304,5 @@ def check_file(path: Path, source: str, sha256: str) -> None:
     if not digest.startswith(sha256.lower()):
         raise InputError(
             f"{path} from {source} has the SHA-256 {digest[: max(len(sha256), 8)]}…, not "
-            f"{sha256}; it is damaged or another file."
+            f"{sha256}; it is damaged or another file; download it again."
         )

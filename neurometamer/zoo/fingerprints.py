@@ -251,9 +251,7 @@ def record_fingerprint(model: StagedModel) -> Path:
     squeezenet1_0 has random weights
     """
     if not model.trained:
-        raise InputError(
-            f"{model.name} has random weights; a record is for weights that were trained."
-        )
+        raise InputError(f"{model.name} has random weights; give trained ones to record.")
     values = fingerprint(model)
     known = recorded_fingerprint(model)
     file = records_file()
