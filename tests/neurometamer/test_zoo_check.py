@@ -99,7 +99,7 @@ def test_weights_are_unverified_until_somebody_recorded_them(records, tmp_path):
     wrong = replace(right, preprocessing=replace(right.preprocessing, mean=(0.5, 0.5, 0.5)))
     with pytest.raises(InputError, match="says something else to the known picture"):
         record_fingerprint(wrong)
-    with pytest.raises(InputError, match="has random weights; a record is for weights that were"):
+    with pytest.raises(InputError, match="has random weights; give trained ones to record"):
         check_network("squeezenet1_0", weights="random", record=True)
     records.write_text("[1]")
     with pytest.raises(InputError, match=r"fingerprints\.json holds no fingerprints; remove it"):
