@@ -7,9 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Annotated, Any
 
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError
@@ -21,6 +19,9 @@ from neurometamer.zoo import Weights, find_entry, weights_by_name
 from neurometamer.zoo.random_weights import randomize
 from neurometamer.zoo.sources import build_network
 from neurometamer.zoo.table import ModelEntry
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RADII = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
 SIGMAS = (0.0, 1.0, 2.0, 4.0, 8.0)
@@ -92,6 +93,8 @@ def train(
     ...     print(str(error).partition("?")[0])
     unknown preset 'standart'; did you mean 'standard'
     """
+    import pandas as pd
+
     from neurometamer.training.curves import accuracy_curve
     from neurometamer.training.loop import train_network
     from neurometamer.training.pictures import part_of, read_labeled_folder, split_images
