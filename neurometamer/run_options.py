@@ -44,8 +44,11 @@ class RunOptions:
         from there. Commands keep checkpoints in their output folder.
     progress : callable, optional
         Called with the number of finished parts and their total.
+    look_every : int, optional
+        Steps of a generator between two looks of the host at what the device found: 1 or more;
+        by default 1 on a CPU, 4 elsewhere. It changes no image.
     on_step : callable, optional
-        Called with a `stimuli_gen.synthesis.loop.Pass` after each step of a generator.
+        Called with a `stimuli_gen.synthesis.loop.Pass` at each look of a generator.
     on_frame : callable, optional
         Called with the id of an image, the step and the image, for animations.
 
@@ -64,6 +67,7 @@ class RunOptions:
     device: str = "auto"
     batch_size: int = 8
     mode: str = "exact"
+    look_every: int | None = None
     resume: str | os.PathLike[str] | None = None
     progress: Callable[[int, int], None] | None = None
     on_step: Callable[[Any], None] | None = None
@@ -72,7 +76,10 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise unknown_name("mode", self.mode, MODES)
-        if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int):
-            raise InputError(f"batch_size is {self.batch_size!r}; give a whole number from 1 on.")
-        if self.batch_size < 1:
-            raise InputError(f"batch_size is {self.batch_size}; give a whole number from 1 on.")
+        for name in ("batch_size", "look_every"):
+            number = getattr(self, name)
+            if number is None and name == "look_every":
+                continue
+            is_whole = isinstance(number, int) and not isinstance(number, bool)
+            if not is_whole or number < 1:
+                raise InputError(f"{name} is {number!r}; give a whole number from 1 on.")

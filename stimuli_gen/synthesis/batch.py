@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from stimuli_gen.batches import batch_shape, half_shape, out_of_memory, release_memory, too_large
-from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
-from stimuli_gen.synthesis.optimizers import PARAMETRIZATIONS, Space, State
+from stimuli_gen.synthesis.checkpoint import Checkpoint
+from stimuli_gen.synthesis.optimizers import PARAMETRIZATIONS, Space, State, StepNumbers
 
 Result = TypeVar("Result")
 
@@ -64,6 +64,48 @@ class Terms:
     exact_from: int
 
 
+NUMBERS = ("loss", "score", "taken", "counts", "waits", "is_exact")
+"""Rows of `Iterate.numbers`: loss; score; steps taken; whether the score is that of the exact
+objectives, so that the image may be finished; whether it waits; whether it follows the exact
+objectives from now on."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Iterate:
+    """The images of a chunk as they were in one pass, kept until the host looks at it.
+
+    Parameters
+    ----------
+    images : Tensor
+        (b, 3, height, width), before the step.
+    taken : Tensor
+        (b,) int64: steps taken before it.
+    numbers : Tensor
+        (6, b): see `NUMBERS`.
+    """
+
+    images: Tensor
+    taken: Tensor
+    numbers: Tensor
+
+    def __getitem__(self, rows: slice) -> Iterate:
+        """Give some images.
+
+        Parameters
+        ----------
+        rows : slice
+            Their slots.
+
+        Returns
+        -------
+        Iterate
+            Views.
+        """
+        return Iterate(
+            images=self.images[rows], taken=self.taken[rows], numbers=self.numbers[:, rows]
+        )
+
+
 class Chunk:
     """A fixed number of slots for images; a slot with the id None is computed and ignored.
 
@@ -92,6 +134,13 @@ class Chunk:
         self.best_score = torch.full((size,), -torch.inf, device=device)
         self.steps = [0] * size
         self.exact = [True] * size
+        # the same on the device
+        self.taken = torch.zeros(size, dtype=torch.long, device=device)
+        self.is_exact = torch.ones(size, dtype=torch.bool, device=device)
+        # left their drafts since the host looked, so it does not know yet what they follow
+        self.waits = torch.zeros(size, dtype=torch.bool, device=device)
+        self.iterates: list[Iterate] = []
+        self.numbers = StepNumbers(terms.max_steps, self.images)
         self.state: State = {}
         self.ids: list[str | None] = [None] * size
         parametrization = PARAMETRIZATIONS[terms.parametrization]
@@ -124,32 +173,6 @@ class Chunk:
             if stimulus_id is not None and stimulus_id in finished:
                 self.ids[slot] = None
 
-    def frames(self, finished: Mapping[str, Descended]) -> list[tuple[str, int, np.ndarray]]:
-        """Give the frames of an animation that are due.
-
-        Parameters
-        ----------
-        finished : mapping of str to Descended
-            Images that end now, by id.
-
-        Returns
-        -------
-        list of tuple
-            Id, steps taken and image, (3, height, width): of those that end, and four each time
-            the steps of an image double.
-        """
-        frames = []
-        for slot, stimulus_id in enumerate(self.ids):
-            if stimulus_id is None:
-                continue
-            step = self.steps[slot]
-            if stimulus_id in finished:
-                result = finished[stimulus_id]
-                frames.append((stimulus_id, result.steps, result.image))
-            elif step == 0 or step == round(2 ** (round(4 * math.log2(step)) / 4)):
-                frames.append((stimulus_id, step, self.images[slot].cpu().numpy().copy()))
-        return frames
-
     def full_context(self) -> dict[str, Tensor]:
         """Lay out the context for objectives.
 
@@ -158,8 +181,7 @@ class Chunk:
         dict of str to Tensor
             What `Start.context` gave, one row a slot, and ``step`` (b,).
         """
-        steps = torch.tensor(self.steps, device=self.images.device)
-        return {**self.context, "step": steps}
+        return {**self.context, "step": self.taken}
 
     def drafting(self) -> list[bool | None]:
         """Say of each image whether it follows the drafts.
@@ -193,8 +215,7 @@ class Chunk:
             Where it begins.
         """
         self.ids[slot] = stimulus_id
-        self.steps[slot] = 0
-        self.exact[slot] = not self._terms.drafted
+        self._count(slot, 0, not self._terms.drafted)
         self.images[slot] = torch.from_numpy(start.image).to(self.images)
         for name, value in start.context.items():
             rows = self.context[name]
@@ -252,8 +273,14 @@ class Chunk:
         self.images[slot] = row["image"].to(self.images)
         self.best[slot] = row["best"].to(self.best)
         self.best_score[slot] = row["best_score"].to(self.best_score)
-        self.steps[slot] = int(row["steps"])
-        self.exact[slot] = bool(row["exact"])
+        self._count(slot, int(row["steps"]), bool(row["exact"]))
+
+    def _count(self, slot: int, steps: int, exact: bool) -> None:
+        """Note how far an image is, for the host and on the device."""
+        self.steps[slot] = steps
+        self.exact[slot] = exact
+        self.taken[slot] = steps
+        self.is_exact[slot] = exact
 
     def adopt(self, slot: int, other: Chunk, there: int) -> None:
         """Take over an image from another chunk.
@@ -293,29 +320,136 @@ class Chunk:
             half.best_score = self.best_score[rows]
             half.context = {name: value[rows] for name, value in self.context.items()}
             half.state = {name: value[rows] for name, value in self.state.items()}
+            half.taken = self.taken[rows]
+            half.is_exact = self.is_exact[rows]
+            half.waits = self.waits[rows]
+            half.iterates = [iterate[rows] for iterate in self.iterates]
+            half.numbers = self.numbers
             half.steps = self.steps[rows]
             half.exact = self.exact[rows]
             half.ids = self.ids[rows]
             halves.append(half)
         return halves
 
-    def remember(self, score: Tensor, drafting: Sequence[bool | None]) -> None:
+    def now_exact(self) -> Tensor:
+        """Say of each image on the device whether it follows the exact objectives now.
+
+        Returns
+        -------
+        Tensor
+            (b,) bool.
+        """
+        if not self._terms.drafted:
+            return self.is_exact
+        return self.is_exact | (self.taken >= self._terms.exact_from)
+
+    def remember(self, score: Tensor, counts: Tensor) -> None:
         """Keep the best iterate of every image.
 
         Parameters
         ----------
         score : Tensor
             (b,).
-        drafting : sequence of bool or None
-            What `drafting` gave: a draft's score does not count.
+        counts : Tensor
+            (b,) bool: whether the score is that of the exact objectives.
         """
         better = score > self.best_score
-        if any(drafting):
-            counts = [not draft for draft in drafting]
-            better &= torch.tensor(counts, device=better.device)
+        if self._terms.drafted:
+            better &= counts
         is_better = better.view(-1, 1, 1, 1)
         self.best = torch.where(is_better, self.images, self.best)
         self.best_score = torch.where(better, score, self.best_score)
+
+    def advance(
+        self,
+        iterate: Iterate,
+        moved: Tensor,
+        before: Mapping[str, Tensor],
+        is_exact: Tensor,
+        *,
+        waits: bool,
+    ) -> None:
+        """Note that all images have taken a step; nothing here takes memory of an image.
+
+        Parameters
+        ----------
+        iterate : Iterate
+            The images before it.
+        moved : Tensor
+            The images after it, (b, 3, height, width).
+        before : mapping of str to Tensor
+            State of the optimizer before it, for images that wait; empty where none can.
+        is_exact : Tensor
+            (b,) bool: which follow the exact objectives from now on.
+        waits : bool
+            Whether images that leave their drafts wait until the host has looked.
+        """
+        for name, kept in self.state.items():
+            if name in before:
+                mask = self.waits.view(-1, *[1] * (kept.ndim - 1))
+                torch.where(mask, before[name], kept, out=kept)
+        self.images = moved
+        self.iterates.append(iterate)
+        taken = self.taken + 1
+        if waits:
+            taken -= self.waits.long()
+            now_exact = self.now_exact()
+            self.waits = self.waits | (is_exact & ~now_exact)
+        self.taken = taken
+        self.steps = [steps + 1 for steps in self.steps]
+        if self._terms.drafted:
+            self.is_exact = is_exact
+
+    def at_passes(self, number: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give each image as it was in one of the passes since the last look.
+
+        Parameters
+        ----------
+        number : ndarray
+            (b,) number of the pass of each.
+
+        Returns
+        -------
+        images : Tensor
+            (b, 3, height, width).
+        context : dict of str to Tensor
+            As `full_context`, with the steps taken then.
+        """
+        first = self.iterates[0]
+        images, taken = first.images, first.taken
+        for other in sorted(set(number.tolist()) - {0}):
+            mine = torch.from_numpy(number == other).to(images.device)
+            iterate = self.iterates[other]
+            images = torch.where(mine.view(-1, 1, 1, 1), iterate.images, images)
+            taken = torch.where(mine, iterate.taken, taken)
+        return images, {**self.context, "step": taken}
+
+    def read(self) -> dict[str, np.ndarray]:
+        """Copy what the passes since the last look found to the host, all in one copy.
+
+        Returns
+        -------
+        dict of str to ndarray
+            `NUMBERS` → (n_passes, b) float64.
+        """
+        passes = torch.stack([iterate.numbers for iterate in self.iterates])
+        values = passes.cpu().double().numpy()
+        return {name: values[:, row] for row, name in enumerate(NUMBERS)}
+
+    def looked_at(self, last: Mapping[str, np.ndarray]) -> None:
+        """Note what the host knows now: steps, objectives that are followed, and nobody waits.
+
+        Parameters
+        ----------
+        last : mapping of str to ndarray
+            `NUMBERS` of the last pass, (b,) each.
+        """
+        steps = last["taken"] + (last["waits"] == 0)
+        self.steps = steps.astype(int).tolist()
+        self.exact = (last["is_exact"] == 1).tolist()
+        if self._terms.drafted:
+            self.waits = torch.zeros_like(self.waits)
+        self.iterates = []
 
 
 class Batch:
@@ -377,20 +511,19 @@ class Batch:
             release_memory(device)
         self.refill()
 
-    def steps(self) -> dict[str, int]:
-        """Say how many steps each image has taken.
+    def anyone_ends(self) -> bool:
+        """Tell whether an image has had its last pass: it must be taken out.
 
         Returns
         -------
-        dict of str to int
-            By id.
+        bool
+            As far as the host knows.
         """
-        taken = {}
         for chunk in self.chunks:
             for stimulus_id, steps in zip(chunk.ids, chunk.steps, strict=True):
-                if stimulus_id is not None:
-                    taken[stimulus_id] = steps
-        return taken
+                if stimulus_id is not None and steps > self._terms.max_steps:
+                    return True
+        return False
 
     def each(self, work: Callable[[Chunk], Result]) -> Iterator[tuple[Chunk, Result]]:
         """Work on chunk after chunk; where memory runs out, on halves of it.

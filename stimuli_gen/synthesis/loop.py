@@ -17,9 +17,10 @@ equal bit for bit.
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -32,7 +33,7 @@ from neurometamer.run_options import RunOptions
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import Parts, gradients_on
 from stimuli_gen.models import resolve_device
-from stimuli_gen.synthesis.batch import Batch, Chunk, Start, Terms
+from stimuli_gen.synthesis.batch import Batch, Chunk, Iterate, Start, Terms
 from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
 from stimuli_gen.synthesis.constraints import box, shown
 from stimuli_gen.synthesis.objectives import KEEP, SOLVERS, Objective, Objectives
@@ -41,7 +42,7 @@ from stimuli_gen.synthesis.optimizers import (
     PARAMETRIZATIONS,
     STEP_RULES,
     Situation,
-    per_image,
+    StepNumbers,
 )
 
 __all__ = [
@@ -60,6 +61,13 @@ __all__ = [
     "shown",
 ]
 
+
+LOOK_EVERY = 4
+"""Passes between two looks of the host, where the device is no CPU and an image may be finished."""
+
+LOOK_AFTER_S = 60.0
+"""Seconds after which the host looks even where nothing can be finished: for a loss that is not
+finite."""
 
 OnFrame = Callable[[str, int, np.ndarray], None]
 """Id, steps taken, image (3, height, width)."""
@@ -151,17 +159,15 @@ class StepOptions:
                 f"'{self.parametrization}' and '{self.solver}'; give those, or another optimizer."
             )
 
-    def lengths(self, steps: Sequence[int], like: Tensor) -> float | Tensor:
+    def lengths(self, taken: Tensor, numbers: StepNumbers) -> float | Tensor:
         """Compute the length of the next step of each image.
-
-        Slots without an image count on, so they are held at the last step.
 
         Parameters
         ----------
-        steps : sequence of int
-            Steps that each image has taken.
-        like : Tensor
-            Tensor whose type and device are taken.
+        taken : Tensor
+            (b,) int64: steps that each image has taken.
+        numbers : StepNumbers
+            Where the lengths of a schedule are kept.
 
         Returns
         -------
@@ -170,10 +176,7 @@ class StepOptions:
         """
         if not callable(self.step_size):
             return self.step_size
-        lengths = []
-        for taken in steps:
-            lengths.append(self.step_size(min(taken, self.max_steps - 1)))
-        return per_image(lengths, like)
+        return numbers(self.step_size, taken)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,18 +326,33 @@ def descend(
     if run.progress is not None and done:
         run.progress(len(done), len(ids))
     device = resolve_device(run.device)
-    evaluate = partial(_pass, plan, run.on_frame is not None)
-    number = 0
+    look_every = run.look_every or (1 if device.type == "cpu" else LOOK_EVERY)
+    plan = replace(plan, waits=objectives.drafted and look_every > 1 and threshold < math.inf)
+    listens = run.on_step is not None or run.on_frame is not None
+    has_news = device.type == "cpu" or threshold < math.inf or listens
+    look = partial(_look, plan, run.on_frame is not None)
+    number = n_unseen = 0
+    looked_at = time.monotonic()
     with gradients_on(), checkpoint.at_work() as stop:
         batch = Batch(terms, queue, prepare, checkpoint, run.batch_size, device)
         while batch.chunks:
             number += 1
-            taken = batch.steps()
+            n_unseen += 1
+            for _ in batch.each(partial(_step, plan)):
+                pass
+            save = checkpoint.due() or stop.requested
+            waited = time.monotonic() - looked_at > LOOK_AFTER_S
+            is_time = has_news and n_unseen >= look_every
+            if not (is_time or save or waited or batch.anyone_ends()):
+                continue
+            taken: dict[str, int] = {}
             losses: dict[str, float] = {}
-            for chunk, seen in batch.each(evaluate):
+            for chunk, seen in batch.each(look):
+                taken |= seen.steps
                 losses |= seen.losses
                 _keep(seen, done, checkpoint, run, len(ids))
                 chunk.release(seen.finished)
+            n_unseen, looked_at = 0, time.monotonic()
             if run.on_step is not None:
                 run.on_step(
                     Pass(
@@ -347,7 +365,7 @@ def descend(
                     )
                 )
             batch.refill()
-            if checkpoint.due() or stop.requested:
+            if save or stop.requested:
                 batch.save()
             if stop.requested:
                 stop.stop()
@@ -359,53 +377,47 @@ def descend(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Plan:
-    """What is the same for all images."""
+    """What is the same for all images; `waits`: those that leave their drafts wait for a look."""
 
     objectives: Objectives
     threshold: float
     steps: StepOptions
     confine: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None
     project: Callable[[Tensor], Tensor]
+    waits: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Seen:
-    """What a pass told of a chunk, before its step."""
-
-    losses: dict[str, float]
-    finished: dict[str, Descended]
-    frames: list[tuple[str, int, np.ndarray]]
-
-
-def _pass(plan: _Plan, with_frames: bool, chunk: Chunk) -> _Seen:
-    """Evaluate the images of a chunk, then let all of them take a step."""
-    drafting, context = chunk.drafting(), chunk.full_context()
-    loss, score, gradient = plan.objectives.evaluate(chunk.images, context, chunk.steps, drafting)
+def _step(plan: _Plan, chunk: Chunk) -> None:
+    """Evaluate the images of a chunk, then let all of them take a step; the host learns nothing."""
+    drafting, context, is_exact = chunk.drafting(), chunk.full_context(), chunk.now_exact()
+    loss, score, gradient = plan.objectives.evaluate(
+        chunk.images, context, chunk.steps, drafting, is_exact
+    )
+    counts = is_exact & ~chunk.waits if plan.waits else is_exact
     if plan.steps.keep == "best":
-        chunk.remember(score, drafting)
-    losses = {}
-    for stimulus_id, taken, value in zip(chunk.ids, chunk.steps, loss.tolist(), strict=True):
-        if stimulus_id is None:
-            continue
-        if not math.isfinite(value):
-            raise InputError(
-                f"the loss of '{stimulus_id}' is {value} at step {taken}; use a smaller step "
-                "size, and check the network with check_model. Finished images are kept."
-            )
-        losses[stimulus_id] = value
-    finished = _finished(plan, chunk, score, drafting, context)
-    frames = chunk.frames(finished) if with_frames else []
-    is_draft = np.array([draft is True for draft in drafting])
-    hands_over = is_draft & (np.array(score.tolist()) >= plan.threshold)  # it is good enough
-    exact = (np.array(chunk.exact) | hands_over).tolist()
-    del loss, score, context
+        chunk.remember(score, counts)
+    hands_over = is_exact | (score >= plan.threshold)  # a draft is good enough
+    own_score = score
+    if not plan.objectives.direct and any(_may_finish(plan, chunk, drafting)):
+        own_score = plan.objectives.score(chunk.images, context)
+    numbers = [loss, own_score, chunk.taken, counts, chunk.waits, hands_over]
+    number_type = torch.promote_types(loss.dtype, torch.float32)
+    iterate = Iterate(
+        images=chunk.images,
+        taken=chunk.taken,
+        numbers=torch.stack([row.to(number_type) for row in numbers]),
+    )
+    del loss, score, own_score, context
     direction = STEP_RULES[plan.steps.step_rule](chunk.space.pull(gradient))
     here = Situation(
         direction=direction,
         images=chunk.images,
-        length=plan.steps.lengths(chunk.steps, direction),
-        steps=chunk.steps,
+        length=plan.steps.lengths(chunk.taken, chunk.numbers),
+        taken=chunk.taken,
+        numbers=chunk.numbers,
     )
+    is_held = plan.waits and any(drafting)
+    before = {name: kept.clone() for name, kept in chunk.state.items()} if is_held else {}
     change = OPTIMIZERS[plan.steps.optimizer](here, chunk.state)
 
     def move(rows: slice) -> Tensor:
@@ -413,21 +425,55 @@ def _pass(plan: _Plan, with_frames: bool, chunk: Chunk) -> _Seen:
         if plan.confine is not None:
             context = {name: value[rows] for name, value in chunk.context.items()}
             moved = plan.confine(moved, context)
-        return plan.project(moved)
+        moved = plan.project(moved)
+        if is_held:
+            waits = chunk.waits[rows].view(-1, 1, 1, 1)
+            moved = torch.where(waits, chunk.images[rows], moved)
+        return moved
 
     # in parts where memory runs out: the optimizer has moved on, so the whole step cannot be taken
     # again
     parts = Parts(chunk.size, tuple(change.shape[2:]), change.device)
-    chunk.images = parts(move)
-    chunk.steps = [steps + 1 for steps in chunk.steps]
-    chunk.exact = exact  # now that the pass is not taken again with half of the images
-    return _Seen(losses=losses, finished=finished, frames=frames)
+    moved = parts(move)
+    chunk.advance(iterate, moved, before, hands_over, waits=plan.waits)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Seen:
+    """What a look at a chunk told: steps and losses are those of the last pass."""
+
+    steps: dict[str, int]
+    losses: dict[str, float]
+    finished: dict[str, Descended]
+    frames: list[tuple[str, int, np.ndarray]]
+
+
+def _look(plan: _Plan, with_frames: bool, chunk: Chunk) -> _Seen:
+    """Read what the passes since the last look found, and take out the images that are finished."""
+    found = chunk.read()
+    at_work = found["waits"] == 0
+    at_work &= np.array([stimulus_id is not None for stimulus_id in chunk.ids])
+    steps: dict[str, int] = {}
+    losses: dict[str, float] = {}
+    for number, slot in np.argwhere(at_work).tolist():
+        stimulus_id = str(chunk.ids[slot])
+        value, taken = float(found["loss"][number, slot]), int(found["taken"][number, slot])
+        if not math.isfinite(value):
+            raise InputError(
+                f"the loss of '{stimulus_id}' is {value} at step {taken}; use a smaller step "
+                "size, and check the network with check_model. Finished images are kept."
+            )
+        steps[stimulus_id], losses[stimulus_id] = taken, value
+    finished = _finished(plan, chunk, found, at_work)
+    frames = _frames(chunk, found, at_work, finished) if with_frames else []
+    chunk.looked_at({name: values[-1] for name, values in found.items()})
+    return _Seen(steps=steps, losses=losses, finished=finished, frames=frames)
 
 
 def _keep(
     seen: _Seen, done: dict[str, Descended], checkpoint: Checkpoint, run: RunOptions, total: int
 ) -> None:
-    """Keep the images that a pass finished, and tell those who listen."""
+    """Keep the images that a look finished, and tell those who listen."""
     for stimulus_id, result in seen.finished.items():
         checkpoint.put(stimulus_id, result)
         done[stimulus_id] = result
@@ -438,45 +484,78 @@ def _keep(
             run.on_frame(*frame)
 
 
+def _may_finish(plan: _Plan, chunk: Chunk, drafting: Sequence[bool | None]) -> list[bool]:
+    """Say of each slot, as far as the host knows, whether its image might be finished now."""
+    may = []
+    for taken, draft in zip(chunk.steps, drafting, strict=True):
+        is_late = taken >= plan.steps.max_steps
+        is_asked = plan.threshold < np.inf and plan.objectives.round_is_complete(taken)
+        may.append(draft is False and (is_late or is_asked))
+    return may
+
+
 def _finished(
-    plan: _Plan,
-    chunk: Chunk,
-    score: Tensor,
-    drafting: Sequence[bool | None],
-    context: Mapping[str, Tensor],
+    plan: _Plan, chunk: Chunk, found: Mapping[str, np.ndarray], at_work: np.ndarray
 ) -> dict[str, Descended]:
-    """Find the images that reached the threshold, rounded ones included, or have no steps left."""
+    """Find the images that reached the threshold, rounded ones included, or have no steps left.
+
+    Of the passes since the last look, the first in which an image did counts.
+    """
     objectives, threshold = plan.objectives, plan.threshold
-    late = np.array(chunk.steps) >= plan.steps.max_steps
-    complete = np.array([objectives.round_is_complete(taken) for taken in chunk.steps])
-    is_exact = np.array([draft is False for draft in drafting])
-    may = is_exact & (late | complete)
-    scores = np.array(score.tolist())
-    if not objectives.direct:
-        if not (may & (late | (threshold < np.inf))).any():
-            return {}
-        score = objectives.score(chunk.images, context)
-        scores = np.array(score.tolist())
-    good = may & (scores >= threshold)
-    if not (may & (late | good)).any():
-        return {}
-    images = chunk.images
-    scores_shown = np.array(objectives.score(shown(images), context).tolist())
-    reached = good & (scores_shown >= threshold)
-    given_up = may & late & ~reached
-    if plan.steps.keep == "best" and given_up.any():
-        ok = torch.tensor(reached, device=images.device)
-        images = torch.where(ok.view(-1, 1, 1, 1), images, chunk.best)
-        scores = np.array(torch.where(ok, score, chunk.best_score).tolist())
-        scores_shown = np.array(objectives.score(shown(images), context).tolist())
-    finished = {}
-    for slot, stimulus_id in enumerate(chunk.ids):
-        if stimulus_id is not None and (reached[slot] or late[slot]):
-            finished[stimulus_id] = Descended(
+    taken = found["taken"].astype(int)
+    late = taken >= plan.steps.max_steps
+    complete = np.array([[objectives.round_is_complete(own) for own in row] for row in taken])
+    may = at_work & (found["counts"] == 1) & (late | complete)
+    good = may & (found["score"] >= threshold)
+    asked = good | (may & late)
+    finished: dict[str, Descended] = {}
+    slots = np.arange(chunk.size)
+    while asked.any():
+        first = asked.argmax(axis=0)  # 0 for a slot that is not asked about, and does not count
+        images, context = chunk.at_passes(first)
+        is_asked, is_good, is_late = (of[first, slots] for of in (asked, good, late))
+        scores = found["score"][first, slots]
+        score_shown = objectives.score(shown(images), context)
+        scores_shown = score_shown.cpu().double().numpy()
+        reached = is_good & (scores_shown >= threshold)
+        given_up = is_asked & is_late & ~reached
+        if plan.steps.keep == "best" and given_up.any():
+            not_good = torch.from_numpy(~reached).to(images.device)
+            images = torch.where(not_good.view(-1, 1, 1, 1), chunk.best, images)
+            scores = np.where(reached, scores, chunk.best_score.cpu().double().numpy())
+            scores_shown = objectives.score(shown(images), context).cpu().double().numpy()
+        for slot in np.flatnonzero(is_asked & (reached | is_late)):
+            finished[str(chunk.ids[slot])] = Descended(
                 image=images[slot].cpu().contiguous().numpy().copy(),
                 score=float(scores[slot]),
                 score_shown=float(scores_shown[slot]),
-                steps=chunk.steps[slot],
+                steps=int(taken[first[slot], slot]),
                 reached=bool(reached[slot]),
             )
+            asked[:, slot] = False
+        asked[first, slots] = False
     return finished
+
+
+def _frames(
+    chunk: Chunk,
+    found: Mapping[str, np.ndarray],
+    at_work: np.ndarray,
+    finished: Mapping[str, Descended],
+) -> list[tuple[str, int, np.ndarray]]:
+    """Give the frames of an animation that are due: four each time the steps of an image double.
+
+    The last is that of an image that ends.
+    """
+    frames = []
+    for number, slot in np.argwhere(at_work).tolist():
+        stimulus_id = str(chunk.ids[slot])
+        step = int(found["taken"][number, slot])
+        result = finished.get(stimulus_id)
+        if result is not None and step >= result.steps:
+            if step == result.steps:
+                frames.append((stimulus_id, step, result.image))
+        elif step == 0 or step == round(2 ** (round(4 * math.log2(step)) / 4)):
+            image = chunk.iterates[number].images[slot]
+            frames.append((stimulus_id, step, image.cpu().numpy().copy()))
+    return frames

@@ -131,6 +131,7 @@ class Objectives:
         context: Mapping[str, Tensor],
         steps: Sequence[int],
         drafting: Sequence[bool | None],
+        is_exact: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute loss, score, and the gradient for the images only.
 
@@ -145,6 +146,8 @@ class Objectives:
         drafting : sequence of bool or None
             Whether each follows the drafts; None for a slot without an image, whose numbers do not
             count.
+        is_exact : Tensor
+            (b,) bool: the same on the device of the images; those that follow the drafts are False.
 
         Returns
         -------
@@ -165,8 +168,12 @@ class Objectives:
                 followed.append(group)
         first, *others = sorted({group for group in followed if group is not None})
         loss, score, gradient = _sum(self._groups[first], images, context)
+        if not others:
+            return loss, score, gradient
+        own_group = (context["step"] // self._turn) % n_exact
+        own_group = torch.where(is_exact, own_group, own_group + n_exact)
         for group in others:  # images that began at other times are elsewhere
-            mine = torch.tensor([own == group for own in followed], device=loss.device)
+            mine = own_group == group
             more_loss, more_score, more_gradient = _sum(self._groups[group], images, context)
             loss = torch.where(mine, more_loss, loss)
             score = torch.where(mine, more_score, score)

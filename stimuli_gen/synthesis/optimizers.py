@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +34,52 @@ State = dict[str, Tensor]
 begins."""
 
 
+class StepNumbers:
+    """Numbers that follow from how many steps an image has taken, on the device of the images.
+
+    Each is computed once, for all steps and on the host, when it is first asked for; after that no
+    step copies anything to the device.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps that an image takes at most.
+    like : Tensor
+        Tensor whose type and device are taken.
+    """
+
+    def __init__(self, n_steps: int, like: Tensor) -> None:
+        self._n_steps = n_steps
+        self._dtype, self._device = like.dtype, like.device
+        self._tables: dict[int, tuple[Callable[[int], float], Tensor]] = {}
+
+    def __call__(self, number: Callable[[int], float], taken: Tensor) -> Tensor:
+        """Look a number up for each image.
+
+        Slots without an image count on, so they are held at the last step.
+
+        Parameters
+        ----------
+        number : callable
+            Steps taken → number; the same object each time.
+        taken : Tensor
+            (b,) int64: steps that each image has taken.
+
+        Returns
+        -------
+        Tensor
+            (b, 1, 1, 1).
+        """
+        key = id(number)
+        if key not in self._tables:
+            numbers = [number(step) for step in range(self._n_steps)]
+            table = torch.tensor(numbers, dtype=self._dtype, device=self._device)
+            self._tables[key] = number, table
+        _, table = self._tables[key]
+        step = taken.clamp(max=self._n_steps - 1)
+        return table[step].view(-1, 1, 1, 1)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Situation:
     """Where a batch is.
@@ -46,37 +92,17 @@ class Situation:
         (b, 3, height, width).
     length : float or Tensor
         Length of the step, or (b, 1, 1, 1).
-    steps : sequence of int
-        Steps that each image has taken.
+    taken : Tensor
+        (b,) int64: steps that each image has taken.
+    numbers : StepNumbers
+        For what follows from the steps taken.
     """
 
     direction: Tensor
     images: Tensor
     length: float | Tensor
-    steps: Sequence[int]
-
-
-def per_image(values: Sequence[float], like: Tensor) -> Tensor:
-    """Lay numbers out so that each applies to one image.
-
-    Parameters
-    ----------
-    values : sequence of float
-        Numbers, one an image.
-    like : Tensor
-        Tensor whose type and device are taken.
-
-    Returns
-    -------
-    Tensor
-        (b, 1, 1, 1).
-    """
-    numbers = torch.tensor(
-        values,
-        dtype=like.dtype,
-        device=like.device,
-    )
-    return numbers.view(-1, 1, 1, 1)
+    taken: Tensor
+    numbers: StepNumbers
 
 
 def _momentum(here: Situation, state: State) -> Tensor:
@@ -88,20 +114,27 @@ def _momentum(here: Situation, state: State) -> Tensor:
     return change
 
 
+_MEAN, _SQUARE = 0.9, 0.999
+
+_CORRECTIONS: Mapping[str, Callable[[int], float]] = {
+    "mean": lambda taken: 1 / (1 - _MEAN ** (taken + 1)),
+    "square": lambda taken: (1 - _SQUARE ** (taken + 1)) ** -0.5,
+}
+"""Steps taken → factor by which Adam's means of gradients, and the root of its means of squares,
+are too small."""
+
+
 def _adam(here: Situation, state: State) -> Tensor:
-    first, second = 0.9, 0.999
     for name in ("mean", "square"):
         if name not in state:
             state[name] = torch.zeros_like(here.direction)
-    spreads = [(1 - second ** (taken + 1)) ** -0.5 for taken in here.steps]
-    lengths = [1 / (1 - first ** (taken + 1)) for taken in here.steps]
-    spread = per_image(spreads, here.direction)
-    length = per_image(lengths, here.direction) * here.length
+    spread = here.numbers(_CORRECTIONS["square"], here.taken)
+    length = here.numbers(_CORRECTIONS["mean"], here.taken) * here.length
     mean, square = state["mean"], state["square"]
     change = torch.empty_like(square)
     # All memory is at hand now. In place from here on: memory traffic is what takes the time.
-    mean.mul_(first).add_(here.direction, alpha=1 - first)
-    square.mul_(second).addcmul_(here.direction, here.direction, value=1 - second)
+    mean.mul_(_MEAN).add_(here.direction, alpha=1 - _MEAN)
+    square.mul_(_SQUARE).addcmul_(here.direction, here.direction, value=1 - _SQUARE)
     torch.sqrt(square, out=change)
     change.mul_(spread).add_(1e-8)
     return change.reciprocal_().mul_(mean).mul_(length)
@@ -137,14 +170,14 @@ def _lbfgs(here: Situation, state: State) -> Tensor:
     change = gradient - state["last_gradient"]
     product = (move * change).sum(dim=1)
     curved = product > _CURVATURE * move.norm(dim=1) * change.norm(dim=1)
-    has_moved = [steps > 0 for steps in here.steps]
-    kept = curved & torch.tensor(has_moved, device=gradient.device)
-    rows = kept.nonzero()[:, 0]
-    pair = state["pairs"][rows] % LBFGS_MEMORY
+    kept = curved & (here.taken > 0)
+    rows = torch.arange(n, device=gradient.device)
+    pair = state["pairs"] % LBFGS_MEMORY
     last_image = images.clone()
     last_gradient = gradient.clone()
-    state["moves"][rows, pair] = move[rows]
-    state["changes"][rows, pair] = change[rows]
+    for name, newest in (("moves", move), ("changes", change)):
+        oldest = state[name][rows, pair]
+        state[name][rows, pair] = torch.where(kept[:, None], newest, oldest)
     # taken again from here, no pair is kept twice
     state["pairs"] = state["pairs"] + kept
     state["last_image"] = last_image
@@ -156,7 +189,9 @@ def _lbfgs(here: Situation, state: State) -> Tensor:
     towards = torch.where(downhill[:, None], towards, gradient)
     norm = torch.where(downhill, norm, gradient.norm(dim=1))
     norm = norm.clamp_min(torch.finfo(norm.dtype).tiny)
-    limit = torch.as_tensor(here.length, dtype=norm.dtype, device=norm.device)
+    limit = here.length
+    if not isinstance(limit, Tensor):
+        limit = norm.new_full((1,), limit)
     scale = limit.flatten() / norm
     # without curvature there is no scale: a full step; with it, the step it says, but none longer
     # than the limit
@@ -184,12 +219,12 @@ def _two_loops(gradient: Tensor, state: State) -> Tensor:
         move = state["moves"][rows, pair]
         change = state["changes"][rows, pair]
         product = dot(move, change)
-        inverse = torch.where(there, 1 / product.clamp_min(tiny), 0.0)
+        inverse = (1 / product.clamp_min(tiny)).masked_fill(~there, 0.0)
         share = inverse * dot(move, towards)
         towards = towards - share * change
         if age == 0:  # the newest pair gives the scale
             square = change.square().sum(dim=1, keepdim=True).clamp_min(tiny)
-            scale = torch.where(there, product / square, 1.0)
+            scale = (product / square).masked_fill(~there, 1.0)
         seen.append((share, inverse, move, change))
     towards = scale * towards
     for share, inverse, move, change in reversed(seen):
