@@ -959,8 +959,10 @@ def resolve_device(name: str = "auto") -> torch.device:
 
     Parameters
     ----------
-    name : {"auto", "cpu", "cuda", "cuda:N", "mps"}
-        ``auto``: CUDA, else Apple's MPS, else the CPU. ``cuda:1`` is the second GPU.
+    name : str
+        ``cpu``, ``cuda``, ``mps``, ``xpu`` or another type of device that torch knows and finds
+        here; ``cuda:1`` is the second GPU. ``auto``: CUDA, else Apple's MPS, else another
+        accelerator that torch finds, else the CPU.
 
     Returns
     -------
@@ -978,21 +980,39 @@ def resolve_device(name: str = "auto") -> torch.device:
     >>> resolve_device("cpu")
     device(type='cpu')
     """
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
     if name == "auto":
-        return torch.device(next(kind for kind, present in there.items() if present))
-    kind, _, number = name.partition(":")
-    if kind not in there or (number and not (kind == "cuda" and number.isdecimal())):
-        raise unknown_name("device", name, ["auto", "cpu", "cuda", "mps", "cuda:1"])
-    if not there[kind] or (number and int(number) >= torch.cuda.device_count()):
+        return torch.device(next(kind for kind in _device_types() if _count_devices(kind)))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise unknown_name("device", name, ["auto", "cpu", "cuda", "mps", "cuda:1"]) from None
+    if (device.index or 0) >= _count_devices(device.type):
         raise InputError(
             f"device '{name}' is not available on this machine; take 'auto' or 'cpu' as the device."
         )
-    return torch.device(name)
+    return device
+
+
+def _device_types() -> list[str]:
+    """List types of devices, the preferred first; the last is the CPU."""
+    types = ["cuda", "mps"]
+    known = getattr(torch, "accelerator", None)  # torch 2.6 and later
+    accelerator = None if known is None else known.current_accelerator()
+    if accelerator is not None:
+        types.append(accelerator.type)
+    return [*types, "cpu"]
+
+
+def _count_devices(kind: str) -> int:
+    """Count the devices of a type; 0 where torch cannot use it."""
+    if kind == "cpu":
+        return 1
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    module = getattr(torch, kind, None)
+    if module is None or not hasattr(module, "is_available") or not module.is_available():
+        return 0
+    return int(module.device_count())
 
 
 # ------------------------------------------------------------------------------------------ running

@@ -1,0 +1,19 @@
+"""Generators on a device that is not the CPU: a pretended one that counts copies and waits.
+
+No GPU is at hand where these tests run; what they show is which data cross between host and
+device, how often the host waits, and that no tensor is on the wrong side.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.pretended_device import run_alone
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("checks", ["device_counter.py"])
+def test_in_a_process_of_its_own(checks):
+    ended = run_alone(HERE / checks)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
