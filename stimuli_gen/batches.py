@@ -218,6 +218,26 @@ def in_batches(
             release_memory(device)
 
 
+def images_at_once(batch_size: int | None, device: torch.device) -> int:
+    """Choose how many images are in work at once, before anything is run.
+
+    Parameters
+    ----------
+    batch_size : int, optional
+        What the caller asked for; it is taken.
+    device : torch.device
+        Where they are.
+
+    Returns
+    -------
+    int
+        By default `CPU_BATCH` on a CPU, `UNMEASURED_BATCH` elsewhere.
+    """
+    if batch_size is not None:
+        return batch_size
+    return CPU_BATCH if device.type == "cpu" else UNMEASURED_BATCH
+
+
 def fitting_batch(run: Callable[..., Any], arrays: Sequence[Any], device: torch.device) -> int:
     """Choose how many images a device runs at once, where the caller does not say.
 
