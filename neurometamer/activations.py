@@ -262,13 +262,14 @@ def plan_activations(
     stages : tuple of str
         In the network's order.
     provenance : dict
-        Model, weights and digests.
+        Model, weights and digests, device and its arithmetic.
 
     Raises
     ------
     InputError
         For an unknown stage, no stage or no stimuli.
     """
+    from stimuli_gen.batches import arithmetic
     from stimuli_gen.depth import at_stages
 
     requested = tuple(model.stages) if stages is None else tuple(stages)
@@ -288,6 +289,7 @@ def plan_activations(
             "model_digest": model.digest,
             "stimuli_digest": stimuli.digest,
             "identity": digest(model.digest, stimuli.digest, list(ordered)),
+            **arithmetic(model.device),
         },
     )
 
@@ -322,28 +324,22 @@ def stream_activations(
     dict of str to object
         Stage to what `create` returned, filled.
     """
-    from stimuli_gen.batches import in_batches
+    from stimuli_gen.batches import host_batches
 
     run = run or RunOptions()
 
     def _responses(batch: Any) -> dict[str, Any]:
-        flat = {}
         responses = model.activations(batch, stages)
-        for stage, response in responses.items():
-            values = response.flatten(1)
-            flat[stage] = values.float().cpu()
-        return flat
+        return {stage: response.flatten(1).float() for stage, response in responses.items()}
 
     targets: dict[str, Any] = {}
-    batches = in_batches(_responses, stimuli.images, run.batch_size, model.device)
+    batches = host_batches(_responses, stimuli.images, run.batch_size, model.device)
     for rows, responses in batches:
-        n_images = rows.stop - rows.start
         for stage, values in responses.items():
-            filled = values[:n_images].numpy()
             if stage not in targets:
-                shape = (len(stimuli), filled.shape[1])
+                shape = (len(stimuli), values.shape[1])
                 targets[stage] = create(stage, shape)
-            targets[stage][rows] = filled
+            targets[stage][rows] = values.numpy()
         if run.progress is not None:
             run.progress(rows.stop, len(stimuli))
     return targets

@@ -22,6 +22,43 @@ MODES = {
 }
 """Name of a mode to what it computes."""
 
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+"""Names of devices that need no look at torch; it knows others."""
+
+
+def check_device(name: str, what: str = "device") -> None:
+    """Refuse a device of a type that torch does not know; whether it is there is not asked.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``cuda:1``.
+    what : str
+        What was asked for, in the message.
+
+    Raises
+    ------
+    InputError
+        With the nearest name.
+
+    Examples
+    --------
+    >>> check_device("cuda:1")
+    >>> try:
+    ...     check_device("gpu")
+    ... except ValueError as error:
+    ...     print(error)
+    unknown device 'gpu'. Known: auto, cpu, cuda, cuda:1, mps, xpu
+    """
+    if name in DEVICES:
+        return
+    import torch
+
+    try:
+        torch.device(name)
+    except RuntimeError:
+        raise unknown_name(what, name, [*DEVICES, "cuda:1"]) from None
+
 
 @short_repr
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +70,12 @@ class RunOptions:
     Parameters
     ----------
     device : str
-        Where networks run: ``auto``, ``cpu``, ``cuda``, ``mps`` or one of several, as ``cuda:1``.
-        Generators use the device of the network that they are given.
-    batch_size : int
-        Number of images at a time, 1 or more.
+        Where networks run: ``auto``, ``cpu``, ``cuda``, ``mps``, another type of device that torch
+        knows, or one of several, as ``cuda:1``. Generators use the device of the network that they
+        are given.
+    batch_size : int, optional
+        Number of images at a time, 1 or more; by default 8 on a CPU, elsewhere as many as memory
+        allows (`stimuli_gen.batches.fitting_batch`).
     mode : str
         How exact: ``fast`` changes results slightly, and is recorded with them.
     resume : path, optional
@@ -65,7 +104,7 @@ class RunOptions:
     """
 
     device: str = "auto"
-    batch_size: int = 8
+    batch_size: int | None = None
     mode: str = "exact"
     look_every: int | None = None
     resume: str | os.PathLike[str] | None = None
@@ -76,9 +115,10 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise unknown_name("mode", self.mode, MODES)
+        check_device(self.device)
         for name in ("batch_size", "look_every"):
             number = getattr(self, name)
-            if number is None and name == "look_every":
+            if number is None:
                 continue
             is_whole = isinstance(number, int) and not isinstance(number, bool)
             if not is_whole or number < 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,12 +13,27 @@ import torch
 from torch import Tensor
 
 from neurometamer.errors import InputError
+from stimuli_gen.precision import exact_passes, float32_products
+from stimuli_gen.transfers import Reader, Returning, bytes_of, free_memory, pinned_buffer, read_rows
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
 Result = TypeVar("Result")
+
+CPU_BATCH = 8
+"""Images a pass on a CPU, where the caller does not say."""
+LARGEST_BATCH = 256
+"""Images a pass on a device that tells its free memory, unless there is less of it."""
+UNMEASURED_BATCH = 32
+"""Images a pass on other accelerators."""
+_PROBE = 4
+"""Images that are run to see how large results are."""
+_HOST_RESULTS = 2**30
+"""Bytes of results that a pass may bring back."""
+_SHARE = 0.25
+"""Share of a device's free memory that results may take; the network's own are not known."""
 
 _WORDS = (
     "out of memory",
@@ -113,10 +129,8 @@ def padded_batches(
 
 
 def _padded(images: Any, rows: slice, size: int, device: torch.device) -> Tensor:
-    n_rows = rows.stop - rows.start
-    batch = np.zeros((size, *images.shape[1:]), dtype=np.float32)
-    batch[:n_rows] = images[rows]
-    return torch.from_numpy(batch).to(device)
+    buffer = pinned_buffer((size, *images.shape[1:]), device)
+    return read_rows(images, rows, buffer).to(device, non_blocking=True)
 
 
 def images_by_id(stimuli: StimulusSet) -> Callable[[str], np.ndarray]:
@@ -144,11 +158,15 @@ def images_by_id(stimuli: StimulusSet) -> Callable[[str], np.ndarray]:
 
 
 def in_batches(
-    run: Callable[..., Result], images: Any, batch_size: int, device: torch.device
+    run: Callable[..., Result],
+    images: Any,
+    batch_size: int | None,
+    device: torch.device,
 ) -> Iterator[tuple[slice, Result]]:
-    """Run a function on images, batch by batch, without gradients.
+    """Run a function on images, batch by batch, without gradients, in float32.
 
-    Where memory runs out, the batches become smaller.
+    Where memory runs out, the batches become smaller. The next batch is read from disk, or copied
+    for a GPU, while the device computes.
 
     Parameters
     ----------
@@ -157,8 +175,9 @@ def in_batches(
         many images when it fails for want of memory.
     images : ndarray, StoredImages, or tuple of these
         (n, 3, height, width) float32 each.
-    batch_size : int
+    batch_size : int, optional
         Images a batch, rounded up by `batch_shape`; the last batch is filled up with black images.
+        See `fitting_batch` for None.
     device : torch.device
         Where the batches go.
 
@@ -175,29 +194,138 @@ def in_batches(
         When memory is too small for one image.
     """
     arrays = images if isinstance(images, tuple) else (images,)
+    if batch_size is None:
+        batch_size = fitting_batch(run, arrays, device)
     size, n = batch_shape(batch_size), len(arrays[0])
     start = 0
-    while start < n:
-        rows = slice(start, min(start + size, n))
-        try:
-            with torch.no_grad():
-                result = run(*[_padded(array, rows, size, device) for array in arrays])
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            if size == 1:
-                raise too_large(tuple(arrays[0].shape[2:]), device) from error
-        else:
-            yield rows, result
-            start = rows.stop
-            continue
-        # outside of `except`, where the failed pass still holds its tensors
-        size = half_shape(size)
-        release_memory(device)
+    with Reader(arrays, device) as reader:
+        while start < n:
+            rows = slice(start, min(start + size, n))
+            try:
+                with exact_passes(device):
+                    result = run(*reader.batch(rows, size))
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise too_large(tuple(arrays[0].shape[2:]), device) from error
+            else:
+                yield rows, result
+                start = rows.stop
+                continue
+            # outside of `except`, where the failed pass still holds its tensors
+            size = half_shape(size)
+            release_memory(device)
+
+
+def images_at_once(batch_size: int | None, device: torch.device) -> int:
+    """Choose how many images are in work at once, before anything is run.
+
+    Parameters
+    ----------
+    batch_size : int, optional
+        What the caller asked for; it is taken.
+    device : torch.device
+        Where they are.
+
+    Returns
+    -------
+    int
+        By default `CPU_BATCH` on a CPU, `UNMEASURED_BATCH` elsewhere.
+    """
+    if batch_size is not None:
+        return batch_size
+    return CPU_BATCH if device.type == "cpu" else UNMEASURED_BATCH
+
+
+def fitting_batch(run: Callable[..., Any], arrays: Sequence[Any], device: torch.device) -> int:
+    """Choose how many images a device runs at once, where the caller does not say.
+
+    Parameters
+    ----------
+    run : callable
+        See `in_batches`; where the device is no CPU, it is called with four images.
+    arrays : sequence of ndarray or StoredImages
+        See `in_batches`.
+    device : torch.device
+        Where the batches go.
+
+    Returns
+    -------
+    int
+        `CPU_BATCH` on a CPU. Elsewhere the largest power of 2 up to `LARGEST_BATCH`
+        (`UNMEASURED_BATCH` where the device does not tell its free memory) whose results take at
+        most 1 GiB, and a quarter of the free memory, but no more than there are images. It is a
+        first guess for `in_batches`, which halves it when memory runs out.
+    """
+    n = len(arrays[0])
+    if device.type == "cpu" or n <= _PROBE:
+        return CPU_BATCH if device.type == "cpu" else max(n, 1)
+    n_free = free_memory(device)
+    size = UNMEASURED_BATCH if n_free is None else LARGEST_BATCH
+    n_allowed: float = _HOST_RESULTS
+    if n_free is not None:
+        n_allowed = min(n_allowed, _SHARE * n_free)
+    try:
+        with exact_passes(device):
+            few = [_padded(array, slice(0, _PROBE), _PROBE, device) for array in arrays]
+            n_bytes = bytes_of(run(*few)) / _PROBE
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return _PROBE
+    while size > _PROBE and (size * n_bytes > n_allowed or size >= 2 * n):
+        size //= 2
+    return size
+
+
+def host_batches(
+    run: Callable[..., Result],
+    images: Any,
+    batch_size: int | None,
+    device: torch.device,
+) -> Iterator[tuple[slice, Result]]:
+    """Run a function on images as `in_batches` does, and bring its results to the host.
+
+    Results of one type of number come back in one copy a batch. On CUDA they do so while the device
+    computes the next batch.
+
+    Parameters
+    ----------
+    run : callable
+        See `in_batches`; gives a tensor, or a tuple or mapping of tensors, with one row an image.
+    images : ndarray, StoredImages, or tuple of these
+        See `in_batches`.
+    batch_size : int, optional
+        See `in_batches`.
+    device : torch.device
+        Where the batches go.
+
+    Yields
+    ------
+    rows : slice
+        Rows of these images.
+    result : object
+        What `run` returned, rows of these images only, on the host. On CUDA its memory is pinned:
+        copy what is kept.
+    """
+
+    def _begin(*arrays: Tensor) -> Returning:
+        return Returning(run(*arrays), device)
+
+    waiting: deque[tuple[slice, Returning]] = deque()
+    n_waiting = 0 if device.type == "cpu" else 1
+    for begun in in_batches(_begin, images, batch_size, device):
+        waiting.append(begun)
+        if len(waiting) > n_waiting:
+            rows, results = waiting.popleft()
+            yield rows, results.arrived(rows.stop - rows.start)
+    for rows, results in waiting:
+        yield rows, results.arrived(rows.stop - rows.start)
 
 
 def rows_in_batches(
-    run: Callable[..., Tensor], images: Any, batch_size: int, device: torch.device
+    run: Callable[..., Tensor], images: Any, batch_size: int | None, device: torch.device
 ) -> np.ndarray:
     """Run a function on images, batch by batch, and put its rows together.
 
@@ -207,7 +335,7 @@ def rows_in_batches(
         See `in_batches`; gives a tensor with one row an image.
     images : ndarray, StoredImages, or tuple of these
         (n, 3, height, width) float32 each.
-    batch_size : int
+    batch_size : int, optional
         Images a batch, see `in_batches`.
     device : torch.device
         Where the batches go.
@@ -216,13 +344,23 @@ def rows_in_batches(
     -------
     ndarray, shape (n, …)
         One row an image.
+
+    Raises
+    ------
+    InputError
+        When there are no images.
     """
-    parts = []
-    batches = in_batches(lambda *arrays: run(*arrays).cpu(), images, batch_size, device)
-    for rows, values in batches:
-        n_rows = rows.stop - rows.start
-        parts.append(values[:n_rows].numpy())
-    return np.concatenate(parts)
+    n = len(images[0] if isinstance(images, tuple) else images)
+    if n == 0:
+        raise InputError("there are 0 images to run; give at least one.")
+    table: np.ndarray | None = None
+    for rows, values in host_batches(run, images, batch_size, device):
+        numbers = values.numpy()
+        if table is None:
+            table = np.empty((n, *numbers.shape[1:]), numbers.dtype)
+        table[rows] = numbers
+    assert table is not None
+    return table
 
 
 def made_by(model: StagedModel) -> dict[str, Any]:
@@ -382,10 +520,9 @@ def release_memory(device: torch.device) -> None:
     device : torch.device
         Nothing is done for a CPU.
     """
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    if device.type == "mps":
-        torch.mps.empty_cache()
+    module = getattr(torch, device.type, None)
+    if hasattr(module, "empty_cache"):
+        module.empty_cache()  # type: ignore[union-attr]
 
 
 def arithmetic(device: torch.device) -> dict[str, Any]:
@@ -399,34 +536,24 @@ def arithmetic(device: torch.device) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``device``; of a CUDA device also ``tf32``: whether convolutions and matrix products of
-        float32 numbers are computed with the 10 bits of TF32, as torch's settings say now. Nothing
-        is set here.
+        ``device``; of any but a CPU also ``tf32``: False, since passes and gradients are computed
+        in float32 (`stimuli_gen.precision.float32_products`), whatever torch is set to.
     """
-    if device.type != "cuda":
-        return {"device": device.type}
-    kinds = {
-        "convolutions": torch.backends.cudnn,
-        "matrix products": torch.backends.cuda.matmul,
-    }
-    tf32 = {}
-    for name, backend in kinds.items():
-        settings = getattr(backend, "conv", backend)
-        precision = getattr(settings, "fp32_precision", None)  # torch 2.9 and later
-        tf32[name] = precision == "tf32"
-        if precision in (None, "none"):
-            tf32[name] = bool(backend.allow_tf32)  # type: ignore[attr-defined]
-    return {"device": "cuda", "tf32": tf32}
+    if device.type == "cpu":
+        return {"device": "cpu"}
+    return {"device": device.type, "tf32": False}
 
 
 @contextmanager
 def gradients_on() -> Iterator[None]:
     """Compute gradients inside the block, also inside ``torch.no_grad`` or ``inference_mode``.
 
+    They are computed in float32, see `stimuli_gen.precision.float32_products`.
+
     Yields
     ------
     None
         Tensors made inside the block can be differentiated.
     """
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), float32_products():
         yield

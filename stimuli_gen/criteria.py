@@ -31,7 +31,7 @@ from neurometamer.arguments import checked, checked_with
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.store import file_name
 from neurometamer.summaries import short_repr
-from stimuli_gen.batches import batch_shape, rows_in_batches
+from stimuli_gen.batches import batch_shape, images_at_once, rows_in_batches
 from stimuli_gen.categories import N_IMAGENET, to_sixteen
 from stimuli_gen.matching import Match
 from stimuli_gen.models import StagedModel, predict
@@ -53,7 +53,7 @@ def same_class(
     model: StagedModel,
     references: np.ndarray | ImagesOnDisk,
     images: np.ndarray | ImagesOnDisk,
-    batch_size: int = 8,
+    batch_size: int | None = None,
 ) -> pd.DataFrame:
     """Tell whether a network gives each image the class of its reference.
 
@@ -63,8 +63,8 @@ def same_class(
         The network.
     references, images : ndarray or StoredImages
         (n, 3, height, width) float32 in [0, 1]; row by row.
-    batch_size : int
-        Images a pass.
+    batch_size : int, optional
+        Images a pass; by default 8 on a CPU, elsewhere as many as memory allows.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def judge(
     nulls: Sequence[NullDistribution] = (),
     quantile: float = 1.0,
     folder: str | os.PathLike[str] | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Judge metamers by the criteria of Feather et al. (2023), on float and on 8-bit images.
@@ -166,8 +166,8 @@ def judge(
     folder : path-like, optional
         Where `stimuli_gen.write_stimuli` wrote the metamers: the pictures are then the files, read
         back. Otherwise the images are rounded as the files would be.
-    batch_size : int
-        Images a pass.
+    batch_size : int, optional
+        Images a pass; by default 8 on a CPU, elsewhere as many as memory allows.
     progress : callable, optional
         Called with (images judged, images in all), over all networks.
 
@@ -210,7 +210,8 @@ def judge(
     >>> judged["float_loss"].tolist(), judged["null_pairs"].tolist()
     ([0.0, 0.0], [0, 0])
     """
-    batch_shape(batch_size)  # refuses less than 1
+    if batch_size is not None:
+        batch_shape(batch_size)  # refuses less than 1
     if not len(metamers):
         raise InputError("no metamers to judge; give at least one.")
     rows = references.rows_of(metamers.table["reference_id"], what="reference")
@@ -220,8 +221,9 @@ def judge(
     tables = []
     for number, ((model, stage), null) in enumerate(zip(models, matched, strict=True)):
         parts = []
-        for start in range(0, len(metamers), batch_size):
-            part = slice(start, min(start + batch_size, len(metamers)))
+        size = images_at_once(batch_size, model.device)
+        for start in range(0, len(metamers), size):
+            part = slice(start, min(start + size, len(metamers)))
             images = {"float": metamers.images[part], "png": pictures[part]}
             judged = _judge_batch(
                 model,
@@ -231,7 +233,7 @@ def judge(
                 references.images[rows[part]],
                 images,
                 metamers.ids[part],
-                batch_size,
+                size,
             )
             parts.append(judged)
             if progress is not None:

@@ -22,7 +22,7 @@ from neurometamer.errors import InputError, need_columns
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.run_options import RunOptions
 from stimuli_gen.adversarial import check_photographs, read_saved
-from stimuli_gen.batches import arithmetic, gradients_on, images_by_id, in_batches
+from stimuli_gen.batches import arithmetic, gradients_on, images_at_once, images_by_id, in_batches
 from stimuli_gen.criteria import BATCH
 from stimuli_gen.depth import at_stages
 from stimuli_gen.jacobians import (
@@ -249,7 +249,7 @@ def solve_photographs(
     ]
     # as in the loop: on a CPU the batch size must change nothing
     is_cpu = double.device.type == "cpu"
-    size = CPU_CHUNK if is_cpu else run.batch_size
+    size = CPU_CHUNK if is_cpu else images_at_once(run.batch_size, double.device)
     with checkpoint.at_work() as stop:
         for first in range(0, len(waiting), size):
             ids = waiting[first : first + size]

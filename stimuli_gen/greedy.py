@@ -26,8 +26,9 @@ from neurometamer.errors import InputError
 from neurometamer.provenance import digest, generator
 from neurometamer.run_options import RunOptions
 from stimuli_gen.adversarial import check_photographs, collect_adversarial
-from stimuli_gen.batches import Parts, batch_shape, images_by_id
+from stimuli_gen.batches import Parts, batch_shape, images_at_once, images_by_id
 from stimuli_gen.models import StagedModel, run_on_device_of
+from stimuli_gen.precision import exact_passes
 from stimuli_gen.stimuli import StimulusSet
 from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
 from stimuli_gen.synthesis.loop import OnFrame, Pass, box, shown
@@ -200,9 +201,11 @@ def _run(
     if run.progress is not None and done:
         run.progress(len(done), len(ids))
     queue = deque(reference_id for reference_id in ids if reference_id not in done)
-    work = _Work(search, queue, batch_shape(run.batch_size))
+    device = search.model.device
+    size = images_at_once(run.batch_size, device)
+    work = _Work(search, queue, batch_shape(size))
     number = 0
-    with torch.no_grad(), search.checkpoint.at_work() as stop:
+    with exact_passes(device), search.checkpoint.at_work() as stop:
         while work.fill():
             number += 1
             better = work.attempt()

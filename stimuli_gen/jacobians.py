@@ -29,6 +29,7 @@ from neurometamer.errors import InputError, unknown_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import for_one_image, gradients_on, in_batches
 from stimuli_gen.models import StagedModel
+from stimuli_gen.precision import has_float64
 
 LARGEST_JACOBIAN = 2**25
 """Numbers in a Jacobian that is computed whole unless asked otherwise: 268 MB of float64."""
@@ -206,7 +207,7 @@ class Products:
 
 
 def in_double(model: StagedModel) -> StagedModel:
-    """Copy a network to float64, or leave it where the device has no such numbers.
+    """Copy a network to float64, or leave it where its device has no such numbers.
 
     Parameters
     ----------
@@ -216,9 +217,10 @@ def in_double(model: StagedModel) -> StagedModel:
     Returns
     -------
     StagedModel
-        A copy in float64; on Apple's MPS the network itself.
+        A copy in float64; the network itself on Apple's MPS and what else has none
+        (`stimuli_gen.precision.has_float64`).
     """
-    if model.device.type == "mps":
+    if not has_float64(model.device):
         return model
     network = copy.deepcopy(model.network)
     return replace(model, network=network.double())
@@ -300,11 +302,11 @@ def number_type(model: StagedModel) -> torch.dtype:
     Returns
     -------
     torch.dtype
-        That of its weights; float64 where it has none, on Apple's MPS float32.
+        That of its weights; float64 where it has none, float32 where the device has no float64.
     """
     for weight in model.network.parameters():
         return weight.dtype
-    return torch.float32 if model.device.type == "mps" else torch.float64
+    return torch.float64 if has_float64(model.device) else torch.float32
 
 
 def ends_of_jacobian(jacobian: Tensor, starts: Tensor, n_each: int) -> tuple[Tensor, int]:

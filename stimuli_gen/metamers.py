@@ -27,7 +27,7 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.run_options import RunOptions
-from stimuli_gen.batches import arithmetic, images_by_id, in_batches
+from stimuli_gen.batches import arithmetic, images_at_once, images_by_id, in_batches
 from stimuli_gen.criteria import ends, judge_metamers
 from stimuli_gen.fast import draft_model
 from stimuli_gen.matching import Match, Stages, check_reach, match_stages, metamer_objectives
@@ -340,7 +340,7 @@ class Contexts:
         recipe: Recipe,
         start_images: Mapping[str, np.ndarray] | np.ndarray | None,
         seed: int,
-        batch_size: int,
+        batch_size: int | None,
     ) -> None:
         self._matches = matches
         self._references = references
@@ -351,7 +351,8 @@ class Contexts:
         self._device = matches[0].model.device
         # as in the loop: on a CPU the batch size must change nothing
         is_cpu = self._device.type == "cpu"
-        self._batch_size = min(batch_size, CPU_CHUNK) if is_cpu else batch_size
+        size = images_at_once(batch_size, self._device)
+        self._batch_size = min(size, CPU_CHUNK) if is_cpu else size
         self._anchors: dict[str, dict[str, np.ndarray]] = {}
 
     def photograph(self, reference_id: str) -> np.ndarray:

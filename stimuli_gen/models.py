@@ -21,7 +21,7 @@ from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest
 from neurometamer.run_options import RunOptions
 from neurometamer.summaries import short_repr
-from stimuli_gen.batches import for_one_image, gradients_on, in_batches, out_of_memory
+from stimuli_gen.batches import for_one_image, gradients_on, host_batches, out_of_memory
 from stimuli_gen.derivatives import differentiable_once, graph_nodes, normalize, quicken
 from stimuli_gen.photographs import INTERPOLATIONS, Preprocessing
 from stimuli_gen.stored_images import ImagesOnDisk
@@ -138,6 +138,17 @@ class StagedModel:
                     f"{self.name}: '{path}' of this fast copy contains the BatchNorm after it; "
                     "choose stages before making the copy."
                 )
+        weights = self.network.parameters()
+        is_double = any(weight.dtype == torch.float64 for weight in weights)
+        kind = torch.float64 if is_double else torch.float32
+        # made once and here, so that a pass copies nothing to the device
+        vars(self)["_constants"] = self._mean_and_std(self.device, kind)
+
+    def _mean_and_std(self, device: torch.device, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode(False):  # what is made in it could not be differentiated through
+            mean = torch.tensor(self.preprocessing.mean, dtype=kind, device=device)
+            std = torch.tensor(self.preprocessing.std, dtype=kind, device=device)
+        return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
 
     @property
     def n_classes(self) -> int:
@@ -356,8 +367,9 @@ class StagedModel:
             red, green, blue = self.luma
             gray = images[:, 0:1] * red + images[:, 1:2] * green + images[:, 2:3] * blue
             images = gray.expand(-1, 3, -1, -1)
-        mean = images.new_tensor(self.preprocessing.mean).view(1, 3, 1, 1)
-        std = images.new_tensor(self.preprocessing.std).view(1, 3, 1, 1)
+        mean, std = vars(self)["_constants"]
+        if mean.device != images.device or mean.dtype != images.dtype:
+            mean, std = self._mean_and_std(images.device, images.dtype)
         if self.once:
             names = f"{self.name}: {name_ids(self.once)}"
             images = differentiable_once(images, names)
@@ -1053,7 +1065,7 @@ def run_on_device_of(model: StagedModel, run: RunOptions | None) -> RunOptions:
 
 @checked_with(shapes={"images": "n 3 height width"})
 def predict(
-    model: StagedModel, images: np.ndarray | ImagesOnDisk, batch_size: int = 8
+    model: StagedModel, images: np.ndarray | ImagesOnDisk, batch_size: int | None = None
 ) -> np.ndarray:
     """Compute the class probabilities of images.
 
@@ -1063,8 +1075,9 @@ def predict(
         The network.
     images : ndarray or StoredImages
         (n, 3, height, width) float32 in [0, 1].
-    batch_size : int
-        Images a pass.
+    batch_size : int, optional
+        Images a pass; by default 8 on a CPU, elsewhere as many as memory allows
+        (`stimuli_gen.batches.fitting_batch`).
 
     Returns
     -------
@@ -1085,7 +1098,6 @@ def predict(
     array([1., 1.], dtype=float32)
     """
     probabilities = np.zeros((len(images), model.n_classes), dtype=np.float32)
-    for rows, batch in in_batches(model.probabilities, images, batch_size, model.device):
-        n_rows = rows.stop - rows.start
-        probabilities[rows] = batch[:n_rows].cpu().numpy()
+    for rows, batch in host_batches(model.probabilities, images, batch_size, model.device):
+        probabilities[rows] = batch.numpy()
     return probabilities

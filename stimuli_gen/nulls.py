@@ -257,7 +257,7 @@ def null_distribution(
     n_pairs: int = 1_000_000,
     seed: int = 0,
     path: str | os.PathLike[str] | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> NullDistribution:
     """Measure how alike a network's responses to random pairs of different images are.
@@ -281,8 +281,8 @@ def null_distribution(
         and seed, it is read and nothing is computed; if it is damaged, it is made again. While it
         is made, ``<path>.parts`` beside it holds the responses (about 8 bytes a unit and image)
         and, at least once a minute, what is done; the same call goes on from there.
-    batch_size : int
-        Images a pass.
+    batch_size : int, optional
+        Images a pass; by default 8 on a CPU, elsewhere as many as memory allows.
     progress : callable, optional
         Called with (images run and pairs compared so far, in all), pairs over all stages.
 
@@ -555,7 +555,9 @@ class _Work:
                 self.checksums[path] = hashlib.sha256()
         self.saved = time.monotonic()
 
-    def run(self, batch_size: int, progress: Callable[[int, int], None] | None) -> np.ndarray:
+    def run(
+        self, batch_size: int | None, progress: Callable[[int, int], None] | None
+    ) -> np.ndarray:
         """Return the values: (n_stages, n_metrics, n_pairs).
 
         Work of the same key goes on from its saved state, to which the files are cut back; other
@@ -594,26 +596,22 @@ class _Work:
             raise
         return self.values
 
-    def _run_images(self, batch_size: int) -> Iterator[None]:
+    def _run_images(self, batch_size: int | None) -> Iterator[None]:
         """Run every image once and append its responses and their centered ranks to files."""
-        from stimuli_gen.batches import batch_shape, in_batches
+        from stimuli_gen.batches import batch_shape, host_batches, images_at_once
 
         def responses_of(batch: Any) -> dict[str, Any]:
-            found = {}
             responses = self.model.activations(batch, self.stages)
-            for stage, activations in responses.items():
-                flat = activations.flatten(1).float()
-                found[stage] = flat.cpu()
-            return found
+            return {stage: values.flatten(1).float() for stage, values in responses.items()}
 
-        size = batch_shape(batch_size)
+        size = batch_shape(images_at_once(batch_size, self.model.device))
         while self.n_images < len(self.stimuli):
             first = self.n_images
             images = self.stimuli.images[first : first + size]
-            for rows, responses in in_batches(responses_of, images, size, self.model.device):
+            for rows, responses in host_batches(responses_of, images, size, self.model.device):
                 ids = self.stimuli.ids[first + rows.start : first + rows.stop]
                 for index, stage in enumerate(self.stages):
-                    values = responses[stage][: len(ids)].numpy()
+                    values = responses[stage].numpy()
                     finite_responses(values, f"{self.model.name}, stage '{stage}'", ids)
                     self.sizes[index] = values.shape[1]
                     blocks = (values, centered_ranks(values))

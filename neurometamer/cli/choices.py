@@ -12,6 +12,7 @@ from typing import Any
 
 from neurometamer.cli.sources import names_in
 from neurometamer.errors import InputError, unknown_name
+from neurometamer.run_options import DEVICES, check_device
 
 COMPARATORS = (
     "neurometamer.rsa.comparators.table:COMPARATORS",
@@ -124,8 +125,6 @@ LEAST = {
 MOST = {"seed": 2**63 - 1}
 """Parameter to its largest value."""
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
 
 def names_for(command: str, parameter: str) -> dict[str, str]:
     """List the names that an option takes.
@@ -175,9 +174,7 @@ def check_value(option: str, value: Any, names: Collection[str]) -> Any:
     """
     parameter = option.removeprefix("--").replace("-", "_")
     if parameter == "device":
-        kind, _, number = value.partition(":")
-        if kind not in DEVICES or (number and not (kind == "cuda" and number.isdecimal())):
-            raise unknown_name(f"value of {option}", value, [*DEVICES, "cuda:1"])
+        check_device(value, f"value of {option}")
     elif names and parameter not in SHOWN_ONLY:
         known = value if value in names else value.lower()
         if known not in names:

@@ -557,7 +557,7 @@ class _Source:
         models = provenance.get("models", [])
         self.networks = [str(network["name"]) for network in models]
 
-    def joined(self, nulls: Files, load: NetworkLoader, batch_size: int) -> MetamerSet:
+    def joined(self, nulls: Files, load: NetworkLoader, batch_size: int | None) -> MetamerSet:
         """Join metamers and photographs.
 
         With null distributions, each metamer is judged by the networks of the set, at the stages

@@ -389,7 +389,7 @@ def with_validity(
     photographs: StimulusSet,
     folder: Path,
     nulls: Sequence[NullDistribution] = (),
-    batch_size: int = 8,
+    batch_size: int | None = None,
 ) -> StimulusSet:
     """Add the criteria of Feather et al. for each network and matched stage.
 
@@ -409,8 +409,8 @@ def with_validity(
         Where their PNG files are.
     nulls : sequence of NullDistribution
         Null distributions of these networks and stages; without one, ``valid`` stays empty.
-    batch_size : int
-        Images at once.
+    batch_size : int, optional
+        Images at once, see `stimuli_gen.judge`.
 
     Returns
     -------

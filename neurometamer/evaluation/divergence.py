@@ -584,7 +584,7 @@ def _responses(
     stage: str,
     path: str,
     pictures: np.ndarray | ImagesOnDisk,
-    batch_size: int,
+    batch_size: int | None,
 ) -> np.ndarray:
     from stimuli_gen.batches import rows_in_batches
 

@@ -107,6 +107,8 @@ def _measured(
     """Measure images beside their references: key of a metric to (n,) values."""
     import torch
 
+    from stimuli_gen.batches import CPU_BATCH
+
     if images.shape != references.shape or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
             f"images {tuple(images.shape)} and references {tuple(references.shape)} must be two "
@@ -128,14 +130,15 @@ def _measured(
                 "from 0 to 1."
             )
     _need_torchmetrics()
+    size = run.batch_size or CPU_BATCH
     values = {key: [np.zeros(0)] for key in measures}
     with torch.inference_mode():
-        for start in range(0, len(images), run.batch_size):
-            rows = slice(start, start + run.batch_size)
+        for start in range(0, len(images), size):
+            rows = slice(start, start + size)
             x = torch.from_numpy(np.ascontiguousarray(images[rows], dtype=np.float32))
             y = torch.from_numpy(np.ascontiguousarray(references[rows], dtype=np.float32))
             for key, measure in measures.items():
-                values[key].append(measure(x, y).double().cpu().numpy())
+                values[key].append(measure(x, y).cpu().double().numpy())
     return {key: np.concatenate(parts) for key, parts in values.items()}
 
 
@@ -351,6 +354,9 @@ def _fid_rows(metamers: MetamerSet, weights: Weights, run: RunOptions) -> pd.Dat
     """Compare photographs and metamers of one set, valid and failed apart."""
     import torch
 
+    from stimuli_gen.batches import CPU_BATCH
+
+    size = run.batch_size or CPU_BATCH
     rates = pass_rates(metamers.table)
     rows = []
     for state in reported_states(metamers.states):
@@ -365,8 +371,8 @@ def _fid_rows(metamers: MetamerSet, weights: Weights, run: RunOptions) -> pd.Dat
                 if len(in_state) < 2:
                     raise SkippedError("skipped: FID needs at least 2 images")
                 with torch.inference_mode():
-                    for start in range(0, len(in_state), run.batch_size):
-                        part = in_state[start : start + run.batch_size]
+                    for start in range(0, len(in_state), size):
+                        part = in_state[start : start + size]
                         references = to_8bit(metamers.references[part])
                         pictures = to_8bit(metamers.pictures[part])
                         metric.update(torch.from_numpy(references), real=True)

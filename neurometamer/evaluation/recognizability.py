@@ -288,7 +288,7 @@ def _measures(
     return measures
 
 
-def _classifier(batch_size: int, kept: Memory) -> Seen:
+def _classifier(batch_size: int | None, kept: Memory) -> Seen:
     """Make the function that lets a network classify pictures.
 
     Its probabilities of the same photographs are kept.

@@ -36,6 +36,7 @@ from fmri.rois.algebra import parse_region, plain_sources
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.reading import reading
+from neurometamer.run_options import check_device
 from neurometamer.study.defaults import choices_of, default_of, look_up, meaning_of
 from neurometamer.summaries import is_same, summarize
 
@@ -1123,9 +1124,16 @@ class Encoding(Section):
 class Run(Section):
     """How to run; changes no numbers (beyond float rounding, which is recorded with the device)."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting(RUN, "device")
-    """Where the network runs."""
-    batch_size: int = setting(RUN, "batch_size", description="{meaning}", ge=1)
+    device: str = setting(RUN, "device")
+    """Where networks run: auto, cpu, cuda, mps, another type of device that torch knows, or one of
+    several, as cuda:1."""
+    batch_size: int | None = setting(RUN, "batch_size", description="{meaning}", ge=1)
+
+    @field_validator("device", mode="after")
+    @classmethod
+    def _device_is_known(cls, device: str) -> str:
+        check_device(device)
+        return device
 
 
 class StudySettings(Section):

@@ -109,10 +109,12 @@ def fingerprint(model: StagedModel) -> tuple[float, ...]:
     """
     import torch
 
+    from stimuli_gen.precision import exact_passes
+
     pixels = model.preprocessing.cut(probe_picture())
     images = torch.from_numpy(pixels)[None].to(model.device)
-    with torch.no_grad():
-        logits = model.logits(images)[0].double().cpu().numpy()
+    with exact_passes(model.device):
+        logits = model.logits(images)[0].cpu().double().numpy()
     n_logits = min(N_LOGITS, len(logits))
     places = np.linspace(0, len(logits) - 1, n_logits).round().astype(int)
     return tuple(round(float(value), 5) for value in logits[places])

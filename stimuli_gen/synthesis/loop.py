@@ -31,7 +31,7 @@ from neurometamer.arguments import check_fields, checked_with
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.run_options import RunOptions
 from neurometamer.summaries import short_repr
-from stimuli_gen.batches import Parts, gradients_on
+from stimuli_gen.batches import Parts, gradients_on, images_at_once
 from stimuli_gen.models import resolve_device
 from stimuli_gen.synthesis.batch import Batch, Chunk, Iterate, Start, Terms
 from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
@@ -334,7 +334,8 @@ def descend(
     number = n_unseen = 0
     looked_at = time.monotonic()
     with gradients_on(), checkpoint.at_work() as stop:
-        batch = Batch(terms, queue, prepare, checkpoint, run.batch_size, device)
+        size = images_at_once(run.batch_size, device)
+        batch = Batch(terms, queue, prepare, checkpoint, size, device)
         while batch.chunks:
             number += 1
             n_unseen += 1
