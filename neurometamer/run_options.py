@@ -84,8 +84,8 @@ class RunOptions:
     progress : callable, optional
         Called with the number of finished parts and their total.
     look_every : int, optional
-        Steps of a generator between two looks of the host at what the device found: 1 or more;
-        by default 1 on a CPU, 4 elsewhere. It changes no image.
+        Steps of a generator between two looks of the host at what the device found, 1 or more; by
+        default 1 on a CPU, elsewhere up to 4. It changes no image.
     on_step : callable, optional
         Called with a `stimuli_gen.synthesis.loop.Pass` at each look of a generator.
     on_frame : callable, optional

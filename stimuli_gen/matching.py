@@ -485,10 +485,25 @@ def shifted(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
     shifts = context["shifts"]
     step = context["step"].clamp(max=shifts.shape[1] - 1)
     rows = torch.arange(len(images), device=images.device)
+    moves = shifts[rows, step]
+    if images.device.type != "cpu":
+        return _rolled(images, moves)
     moved = []
-    for image, (down, right) in zip(images, shifts[rows, step].tolist(), strict=True):
+    for image, (down, right) in zip(images, moves.tolist(), strict=True):
         moved.append(image.roll((down, right), dims=(1, 2)))
     return torch.stack(moved)
+
+
+def _rolled(images: Tensor, moves: Tensor) -> Tensor:
+    """Roll each image by its own numbers of pixels (b, 2), which only the device knows."""
+    for dim, move in zip((2, 3), moves.T):
+        n_pixels = images.shape[dim]
+        places = torch.arange(n_pixels, device=images.device) - move[:, None]
+        shape = [len(images), 1, 1, 1]
+        shape[dim] = n_pixels
+        source = (places % n_pixels).view(shape).expand_as(images)
+        images = images.gather(dim, source)
+    return images
 
 
 def metamer_objectives(matches: Sequence[Match], recipe: Recipe) -> list[Objective]:

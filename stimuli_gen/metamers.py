@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from neurometamer.arguments import checked
@@ -353,7 +354,7 @@ class Contexts:
         is_cpu = self._device.type == "cpu"
         size = images_at_once(batch_size, self._device)
         self._batch_size = min(size, CPU_CHUNK) if is_cpu else size
-        self._anchors: dict[str, dict[str, np.ndarray]] = {}
+        self._anchors: dict[str, dict[str, Tensor]] = {}
 
     def photograph(self, reference_id: str) -> np.ndarray:
         """Take a photograph, and check its range.
@@ -459,7 +460,7 @@ class Contexts:
         project = BALLS[self._recipe.ball]
         return project(images, context["center"], self._recipe.radius)
 
-    def __call__(self, reference_id: str) -> dict[str, np.ndarray]:
+    def __call__(self, reference_id: str) -> dict[str, np.ndarray | Tensor]:
         """Give what the objectives must know of an image.
 
         Parameters
@@ -469,12 +470,13 @@ class Contexts:
 
         Returns
         -------
-        dict of str to ndarray
-            Activations to the photograph and their norms, center and shifts where they count.
+        dict of str to ndarray or Tensor
+            Activations to the photograph and their norms, on the device; center and shifts where
+            they count.
         """
         if reference_id not in self._anchors:
             self._compute_anchors(reference_id)
-        context = dict(self._anchors[reference_id])
+        context: dict[str, np.ndarray | Tensor] = dict(self._anchors[reference_id])
         recipe = self._recipe
         if recipe.ball != "none":
             is_reference = recipe.center == "reference"
@@ -494,30 +496,33 @@ class Contexts:
         first = ids.index(reference_id)
         rows = slice(first, min(first + self._batch_size, len(ids)))
         images = self._references.images[rows]
-        parts: dict[str, list[np.ndarray]] = {}
+        anchors_of: dict[str, dict[str, Tensor]] = {name: {} for name in ids[rows]}
         for match in self._matches:
             batches = in_batches(match.anchors, images, self._batch_size, self._device)
             for part, anchors in batches:
-                for name, value in anchors.items():
-                    kept = value[: part.stop - part.start].cpu().numpy()
-                    parts.setdefault(name, []).append(kept)
-        values = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-        for name, norms in values.items():
-            if norms.ndim > 1:
-                continue
-            for wrong, what, cure in (
-                (~np.isfinite(norms), "not finite", "check the network"),
-                (norms == 0, "all zero", "match another stage"),
-            ):
-                if wrong.any():
-                    named = name_ids(np.array(ids[rows])[wrong])
-                    stage = name.removesuffix(" norm")
-                    raise InputError(f"{stage}: activations are {what} for {named}; {cure}.")
+                names = ids[rows][part]
+                _check_norms(anchors, names)
+                for key, values in anchors.items():
+                    for name, row in zip(names, values):
+                        anchors_of[name][key] = row
         if not self._anchors:  # the first time
             check_reach(self._matches, self.start(reference_id), reference_id)
-        self._anchors = {}
-        for row, name in enumerate(ids[rows]):
-            self._anchors[name] = {key: value[row] for key, value in values.items()}
+        self._anchors = anchors_of
+
+
+def _check_norms(anchors: Mapping[str, Tensor], ids: Sequence[str]) -> None:
+    """Refuse activations that no image can be compared with; the norms come to the host at once."""
+    norms = {name: values[: len(ids)] for name, values in anchors.items() if values.ndim == 1}
+    table = torch.stack(list(norms.values())).cpu().numpy()
+    for name, row in zip(norms, table, strict=True):
+        for wrong, what, cure in (
+            (~np.isfinite(row), "not finite", "check the network"),
+            (row == 0, "all zero", "match another stage"),
+        ):
+            if wrong.any():
+                named = name_ids(np.array(ids)[wrong])
+                stage = name.removesuffix(" norm")
+                raise InputError(f"{stage}: activations are {what} for {named}; {cure}.")
 
 
 def _collect(

@@ -12,9 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stimuli_gen.batches import batch_shape, half_shape, out_of_memory, release_memory, too_large
+from stimuli_gen.batches import (
+    LARGEST_BATCH,
+    batch_shape,
+    half_shape,
+    images_at_once,
+    out_of_memory,
+    release_memory,
+    too_large,
+)
 from stimuli_gen.synthesis.checkpoint import Checkpoint
 from stimuli_gen.synthesis.optimizers import PARAMETRIZATIONS, Space, State, StepNumbers
+from stimuli_gen.transfers import free_memory
 
 Result = TypeVar("Result")
 
@@ -22,6 +31,14 @@ CPU_CHUNK = 4
 """Images computed at once on a CPU. Time an image is that of 8 or less (AlexNet 51 ms against 50,
 EfficientNet-Lite0 54 against 74, ResNet-50 up to its third block group 191 against 190), and at the
 end fewer slots stay empty."""
+
+
+LOOK_EVERY = 4
+"""Passes between two looks of the host, at most, where the device is no CPU."""
+
+COPIES = 16
+"""Arrays of the size of an image that the loop holds of each: the image, its best, those of the
+passes until the next look, gradient, direction, change and the state of the optimizer."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,13 +49,13 @@ class Start:
     ----------
     image : ndarray
         (3, height, width) float32.
-    context : mapping of str to ndarray
+    context : mapping of str to ndarray or Tensor
         What the objective must know of this image (its target, its anchor …); the same names and
-        shapes for all.
+        shapes for all. What lies on the device already is not copied through the host.
     """
 
     image: np.ndarray
-    context: Mapping[str, np.ndarray]
+    context: Mapping[str, np.ndarray | Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +146,7 @@ class Chunk:
         self.context = {}
         for name, value in first.context.items():
             tensor = torch.as_tensor(value).to(device)
-            self.context[name] = tensor.expand(size, *np.shape(value)).clone()
+            self.context[name] = tensor.expand(size, *tensor.shape).clone()
         self.best = self.images.clone()
         self.best_score = torch.full((size,), -torch.inf, device=device)
         self.steps = [0] * size
@@ -141,6 +158,8 @@ class Chunk:
         self.waits = torch.zeros(size, dtype=torch.bool, device=device)
         self.iterates: list[Iterate] = []
         self.numbers = StepNumbers(terms.max_steps, self.images)
+        self.narrow: tuple[Chunk, Tensor] | None = None  # a smaller chunk, and its slots here
+        self.verdicts: dict[tuple[int, int], bool] = {}
         self.state: State = {}
         self.ids: list[str | None] = [None] * size
         parametrization = PARAMETRIZATIONS[terms.parametrization]
@@ -300,6 +319,54 @@ class Chunk:
         for name, value in other.context.items():
             self.context[name][slot] = value[there]
 
+    def _narrowed(self, size: int) -> tuple[Chunk, Tensor]:
+        """Copy the images at work, and empty slots to fill it up, into a smaller chunk."""
+        left_out = self.free[size - self.size :]
+        kept = [slot for slot in range(self.size) if slot not in left_out]
+        rows = torch.tensor(kept, device=self.images.device)
+        chunk = object.__new__(Chunk)
+        chunk.__dict__ |= self.__dict__
+        chunk.size = size
+        chunk.narrow, chunk.iterates = None, []
+        for name in ("images", "best", "best_score", "taken", "is_exact", "waits"):
+            setattr(chunk, name, getattr(self, name)[rows])
+        chunk.context = {name: value[rows] for name, value in self.context.items()}
+        chunk.state = {name: value[rows] for name, value in self.state.items()}
+        chunk.steps = [self.steps[slot] for slot in kept]
+        chunk.exact = [self.exact[slot] for slot in kept]
+        chunk.ids = [self.ids[slot] for slot in kept]
+        return chunk, rows
+
+    def try_narrow(self) -> None:
+        """Go on in a smaller shape where an eighth of the slots is free.
+
+        It may round otherwise, so the first time the next pass is taken in both (see `settle`).
+        """
+        n_used = self.size - len(self.free)
+        if not 0 < batch_shape(max(n_used, 1)) <= self.size * 7 // 8:
+            return
+        key = self.size, batch_shape(n_used)
+        if self.verdicts.get(key, True):
+            self.narrow = self._narrowed(key[1])
+        if key in self.verdicts:
+            self.settle(is_same=self.verdicts[key])
+
+    def settle(self, *, is_same: bool) -> None:
+        """Note whether the smaller shape gives the same numbers, and take it then.
+
+        Parameters
+        ----------
+        is_same : bool
+            Whether it does, bit for bit.
+        """
+        if self.narrow is None:
+            return
+        chunk, _ = self.narrow
+        self.narrow = None
+        self.verdicts[self.size, chunk.size] = is_same
+        if is_same:
+            self.__dict__ |= chunk.__dict__
+
     def halves(self) -> list[Chunk]:
         """Split the slots between two chunks.
 
@@ -325,6 +392,8 @@ class Chunk:
             half.waits = self.waits[rows]
             half.iterates = [iterate[rows] for iterate in self.iterates]
             half.numbers = self.numbers
+            half.narrow = None
+            half.verdicts = self.verdicts
             half.steps = self.steps[rows]
             half.exact = self.exact[rows]
             half.ids = self.ids[rows]
@@ -452,6 +521,37 @@ class Chunk:
         self.iterates = []
 
 
+def fitting_slots(first: Start, n_images: int, device: torch.device) -> int:
+    """Choose how many images are in work at once, where the caller does not say.
+
+    Parameters
+    ----------
+    first : Start
+        Where an image begins.
+    n_images : int
+        Images to make.
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    int
+        What `stimuli_gen.batches.images_at_once` says on a CPU and where a device does not tell its
+        free memory. Elsewhere all images, up to `LARGEST_BATCH`, of which the loop's own numbers
+        (`COPIES` of an image and its context) take at most a quarter of the free memory. What the
+        network needs is not known: chunks are halved when memory runs out.
+    """
+    usual = images_at_once(None, device)
+    if device.type == "cpu":
+        return usual
+    n_free = free_memory(device)
+    if n_free is None:
+        return min(usual, n_images)
+    n_bytes = COPIES * first.image.nbytes
+    n_bytes += sum(torch.as_tensor(value).nbytes for value in first.context.values())
+    return max(1, min(LARGEST_BATCH, n_images, n_free // (4 * n_bytes)))
+
+
 class Batch:
     """All chunks, whose slots are given to the images of a queue.
 
@@ -467,8 +567,9 @@ class Batch:
         Id → `Start`.
     checkpoint : Checkpoint
         Where unfinished images are.
-    batch_size : int
-        Slots in all, see `stimuli_gen.batches.batch_shape`; no more chunks than images need.
+    batch_size : int, optional
+        Slots in all, see `stimuli_gen.batches.batch_shape`; no more chunks than images need. See
+        `fitting_slots` for None.
     device : torch.device
         Where to compute.
     """
@@ -479,7 +580,7 @@ class Batch:
         queue: deque[str],
         prepare: Callable[[str], Start],
         checkpoint: Checkpoint,
-        batch_size: int,
+        batch_size: int | None,
         device: torch.device,
     ) -> None:
         self._terms = terms
@@ -489,15 +590,20 @@ class Batch:
         self.chunks: list[Chunk] = []
         if not queue:
             return
+        first = prepare(queue[0])
+        if batch_size is None:
+            batch_size = fitting_slots(first, len(queue), device)
         size = batch_shape(batch_size)
         n_slots = min(size, len(queue))
+        self._narrows = device.type != "cpu"
         if device.type == "cpu":
             size = min(size, CPU_CHUNK)
-        first = prepare(queue[0])
         while not self.chunks:  # smaller and fewer chunks where memory does not hold them
             try:
                 n_chunks = math.ceil(n_slots / size)
                 self.chunks = [Chunk(size, first, terms, device) for _ in range(n_chunks)]
+                for chunk in self.chunks:
+                    chunk.verdicts = self.chunks[0].verdicts
                 break
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
@@ -510,6 +616,25 @@ class Batch:
                 n_slots = half_shape(n_slots)
             release_memory(device)
         self.refill()
+
+    def passes_to_look(self) -> int:
+        """Say after how many passes the host should look, where the caller does not.
+
+        Returns
+        -------
+        int
+            1 on a CPU, where it costs nothing. Elsewhere a quarter of the steps that the images at
+            work have taken on average, at least 1 and at most `LOOK_EVERY`: few passes are then
+            taken for images that are finished already.
+        """
+        taken = []
+        for chunk in self.chunks:
+            if chunk.images.device.type == "cpu":
+                return 1
+            for stimulus_id, steps in zip(chunk.ids, chunk.steps, strict=True):
+                if stimulus_id is not None:
+                    taken.append(steps)
+        return max(1, min(LOOK_EVERY, sum(taken) // (4 * max(len(taken), 1))))
 
     def anyone_ends(self) -> bool:
         """Tell whether an image has had its last pass: it must be taken out.
@@ -569,7 +694,8 @@ class Batch:
     def refill(self) -> None:
         """Give free slots to the next images of the queue.
 
-        When the queue is empty, images move together and empty chunks are dropped.
+        When the queue is empty, images move together, empty chunks are dropped, and chunks get
+        narrower where the device is no CPU (there they have four slots).
         """
         for chunk in self.chunks:
             for slot in chunk.free:
@@ -585,15 +711,27 @@ class Batch:
                 if terms == asdict(self._terms) and row["image"].shape == start.image.shape:
                     tensors = {name: torch.from_numpy(value) for name, value in row.items()}
                     chunk.put(slot, tensors)
+        self._close_up()
+
+    def _close_up(self) -> None:
+        """Move images together, drop empty chunks, and make the others narrower."""
         while self.chunks:
             *others, last = self.chunks
             moving = [slot for slot in range(last.size) if last.ids[slot] is not None]
             room = [(chunk, slot) for chunk in others for slot in chunk.free]
             if len(moving) > len(room):
-                return
+                break
             for slot, (chunk, free) in zip(moving, room):
                 chunk.adopt(free, last, slot)
             self.chunks.pop()
+        if not self._narrows or self._queue:
+            return
+        for chunk in self.chunks:
+            try:
+                chunk.try_narrow()
+            except (RuntimeError, MemoryError) as error:  # then it stays as it is
+                if not out_of_memory(error):
+                    raise
 
     def save(self) -> None:
         """Write the state of every image at work."""

@@ -31,7 +31,7 @@ from neurometamer.arguments import check_fields, checked_with
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.run_options import RunOptions
 from neurometamer.summaries import short_repr
-from stimuli_gen.batches import Parts, gradients_on, images_at_once
+from stimuli_gen.batches import Parts, gradients_on
 from stimuli_gen.models import resolve_device
 from stimuli_gen.synthesis.batch import Batch, Chunk, Iterate, Start, Terms
 from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
@@ -61,9 +61,6 @@ __all__ = [
     "shown",
 ]
 
-
-LOOK_EVERY = 4
-"""Passes between two looks of the host, where the device is no CPU and an image may be finished."""
 
 LOOK_AFTER_S = 60.0
 """Seconds after which the host looks even where nothing can be finished: for a loss that is not
@@ -181,7 +178,7 @@ class StepOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """One pass of the loop, as `on_step` gets it.
+    """The last pass before a look, as `on_step` gets it.
 
     Parameters
     ----------
@@ -266,17 +263,24 @@ def descend(
 
     Notes
     -----
-    ``run.batch_size`` images are in work at once, rounded up by `stimuli_gen.batches.batch_shape`.
-    On a CPU, all sizes from 4 up give the same results; elsewhere another one rounds differently.
-    Order of `ids`, companions and interruptions change nothing. When memory runs out, chunks are
-    halved and the work goes on.
+    ``run.batch_size`` images are in work at once, rounded up by `stimuli_gen.batches.batch_shape`;
+    by default see `stimuli_gen.synthesis.batch.fitting_slots`. On a CPU, all sizes from 4 up give
+    the same results; elsewhere another one rounds differently. Order of `ids`, companions and
+    interruptions change nothing. When memory runs out, chunks are halved and the work goes on.
+
+    The host asks the device nothing between two looks. It looks every ``run.look_every`` steps (by
+    default see `stimuli_gen.synthesis.batch.Batch.passes_to_look`) where an image may be finished
+    or somebody listens; else when images have taken their last step, are saved, and once a minute.
+    How often it looks changes no image: all iterates since the last look are kept, and the first
+    that reached the threshold is the one that counts. A loss that is not finite is told at a look,
+    with its step. In the mode ``fast``, an image that leaves its draft waits for the next look.
 
     Each finished image is written to the folder ``run.resume`` at once, and one that is there is
     not made again. Unfinished ones are written once a minute and on Ctrl-C, and go on from there,
     bit for bit.
 
     ``run.progress`` is called with (images done, images in all) after each finished image is safe;
-    ``run.on_step`` with a `Pass` after each pass; ``run.on_frame`` with id, steps taken and image
+    ``run.on_step`` with a `Pass` at each look; ``run.on_frame`` with id, steps taken and image
     at the start, at steps in geometric progression, and at the end.
 
     Examples
@@ -326,16 +330,15 @@ def descend(
     if run.progress is not None and done:
         run.progress(len(done), len(ids))
     device = resolve_device(run.device)
-    look_every = run.look_every or (1 if device.type == "cpu" else LOOK_EVERY)
-    plan = replace(plan, waits=objectives.drafted and look_every > 1 and threshold < math.inf)
+    unseen = run.look_every != 1 and (run.look_every is not None or device.type != "cpu")
+    plan = replace(plan, waits=unseen and objectives.drafted and threshold < math.inf)
     listens = run.on_step is not None or run.on_frame is not None
     has_news = device.type == "cpu" or threshold < math.inf or listens
     look = partial(_look, plan, run.on_frame is not None)
     number = n_unseen = 0
     looked_at = time.monotonic()
     with gradients_on(), checkpoint.at_work() as stop:
-        size = images_at_once(run.batch_size, device)
-        batch = Batch(terms, queue, prepare, checkpoint, size, device)
+        batch = Batch(terms, queue, prepare, checkpoint, run.batch_size, device)
         while batch.chunks:
             number += 1
             n_unseen += 1
@@ -343,6 +346,7 @@ def descend(
                 pass
             save = checkpoint.due() or stop.requested
             waited = time.monotonic() - looked_at > LOOK_AFTER_S
+            look_every = run.look_every or batch.passes_to_look()
             is_time = has_news and n_unseen >= look_every
             if not (is_time or save or waited or batch.anyone_ends()):
                 continue
@@ -390,10 +394,15 @@ class _Plan:
 
 def _step(plan: _Plan, chunk: Chunk) -> None:
     """Evaluate the images of a chunk, then let all of them take a step; the host learns nothing."""
+    results = _evaluate(plan, chunk)
+    if chunk.narrow is not None:
+        narrow, rows = chunk.narrow
+        again = _evaluate(plan, narrow)
+        is_same = _are_same(results, again, rows)
+        chunk.settle(is_same=is_same)
+        results = again if is_same else results
+    loss, score, gradient = results
     drafting, context, is_exact = chunk.drafting(), chunk.full_context(), chunk.now_exact()
-    loss, score, gradient = plan.objectives.evaluate(
-        chunk.images, context, chunk.steps, drafting, is_exact
-    )
     counts = is_exact & ~chunk.waits if plan.waits else is_exact
     if plan.steps.keep == "best":
         chunk.remember(score, counts)
@@ -437,6 +446,22 @@ def _step(plan: _Plan, chunk: Chunk) -> None:
     parts = Parts(chunk.size, tuple(change.shape[2:]), change.device)
     moved = parts(move)
     chunk.advance(iterate, moved, before, hands_over, waits=plan.waits)
+
+
+def _evaluate(plan: _Plan, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
+    return plan.objectives.evaluate(
+        chunk.images, chunk.full_context(), chunk.steps, chunk.drafting(), chunk.now_exact()
+    )
+
+
+def _are_same(
+    wide: tuple[Tensor, Tensor, Tensor], narrow: tuple[Tensor, Tensor, Tensor], rows: Tensor
+) -> bool:
+    """Tell whether a smaller shape gives the same loss, score and gradient, bit for bit."""
+    is_same = (narrow[2] != 0).any()  # zeros are the same in every shape
+    for values, again in zip(wide, narrow, strict=True):
+        is_same &= (values[rows] == again).all()
+    return bool(is_same)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

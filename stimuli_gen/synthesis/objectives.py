@@ -20,6 +20,7 @@ from torch import Tensor
 from neurometamer.arguments import check_fields
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.summaries import short_repr
+from stimuli_gen.precision import has_float64
 from stimuli_gen.synthesis.constraints import box
 
 Objective = Callable[[Tensor, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
@@ -280,6 +281,24 @@ class Progress:
             raise InputError(f"decay is {decay:g}; give a number from 0 on and below 1.")
 
 
+def _rate(wanted: Tensor, gradient: Tensor) -> Tensor:
+    tiny = torch.finfo(torch.float64).tiny
+    square = gradient.double().square().flatten(1).sum(dim=1)
+    return wanted / square.clamp_min(tiny)
+
+
+def _rate_float32(wanted: Tensor, gradient: Tensor) -> Tensor:
+    """Compute the same without float64: the square of a small gradient is 0 in float32.
+
+    So gradients are divided by their largest value first, and the rate by it afterwards, twice.
+    """
+    tiny = torch.finfo(torch.float32).tiny
+    values = gradient.flatten(1)
+    largest = values.abs().amax(dim=1).clamp_min(tiny)
+    square = (values / largest[:, None]).square().sum(dim=1)
+    return wanted / square.clamp_min(tiny) / largest / largest
+
+
 class Progressing:
     """An objective that scales its own gradient.
 
@@ -302,6 +321,7 @@ class Progressing:
         self._objective = objective
         self._rule = progress
         self._mean = mean
+        self._rate = _rate if has_float64(mean.device) else _rate_float32
 
     def __call__(self, images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Evaluate; the gradient that reaches the images is rate · g for pixels in [0, 1].
@@ -323,14 +343,12 @@ class Progressing:
         held = images.clone()
         loss, score = self._objective(held, context)
         probability = score.detach()
-        tiny = torch.finfo(torch.float64).tiny
 
         def scaled(gradient: Tensor) -> Tensor:
             # on the scale of 0 to 255, g is 255 times smaller and the step 255 times larger, so
             # 255² cancels
             wanted = torch.clamp(self._rule.late * (1 - probability), max=self._rule.early)
-            square = gradient.double().square().flatten(1).sum(dim=1)
-            rate = wanted / square.clamp_min(tiny)
+            rate = self._rate(wanted, gradient)
             rate = rate.clamp(max=self._rule.max_rate / 255**2)
             return gradient * rate.to(gradient).view(-1, 1, 1, 1)
 
