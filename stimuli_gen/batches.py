@@ -313,6 +313,9 @@ def host_batches(
     def _begin(*arrays: Tensor) -> Returning:
         return Returning(run(*arrays), device)
 
+    if batch_size is None:
+        arrays = images if isinstance(images, tuple) else (images,)
+        batch_size = fitting_batch(run, arrays, device)
     waiting: deque[tuple[slice, Returning]] = deque()
     n_waiting = 0 if device.type == "cpu" else 1
     for begun in in_batches(_begin, images, batch_size, device):
