@@ -174,8 +174,8 @@ def train_network(
     Raises
     ------
     InputError
-        When recipe, images and network do not fit, the loss is not finite, or the folder holds
-        another run.
+        When recipe, images and network do not fit, memory does not hold a step, the loss is not
+        finite (looked at every hundred steps), or the folder holds another run.
     KeyboardInterrupt
         After Ctrl-C, once the checkpoint is written; after SIGTERM the process ends with code 143.
 
@@ -184,7 +184,10 @@ def train_network(
     Under ``torchrun`` every process computes its part of each batch (gloo on CPUs, NCCL on GPUs);
     gradients are the mean over the whole batch. BatchNorm takes its moments of the images of one
     process and part (`TrainingRecipe.accumulate`), so that networks with it depend on their number.
-    On GPUs results differ from run to run in the last digits.
+    On GPUs results differ from run to run in the last digits. A step copies its images to the
+    device, with blur and noise also one number an image, and waits for nothing (but float16, whose
+    gradients have to be looked at); loss and accuracy are added up on the device. Out of memory,
+    nothing is halved unasked, since BatchNorm sees the parts of a batch.
 
     Examples
     --------

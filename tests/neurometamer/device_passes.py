@@ -14,7 +14,7 @@ import stimuli_gen as sg
 from neurometamer import evaluation
 from neurometamer.errors import InputError
 from neurometamer.run_options import RunOptions
-from neurometamer.training import LabeledImages, accuracy_curve, train_network
+from neurometamer.training import LabeledImages, LoopOptions, accuracy_curve, train_network
 from neurometamer.training.loop import read_safetensors
 from neurometamer.zoo import check_network
 from neurometamer.zoo.fingerprints import fingerprint
@@ -272,6 +272,23 @@ def test_a_step_copies_its_images_and_waits_for_nothing(tmp_path, kind):
     for name in theirs:
         assert torch.equal(ours[name], theirs[name]), name
     assert trained.log["loss"].tolist() == expected.log["loss"].tolist()
+
+
+def test_a_run_that_was_stopped_goes_on_there(tmp_path):
+    whole = train(tmp_path / "whole", "pretended", augment="none")
+
+    def stop(done, total):
+        if done == 9:
+            raise ZeroDivisionError
+
+    often = LoopOptions(checkpoint_minutes=1e-9)
+    run = RunOptions(device="pretended", progress=stop)
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path / "cut", "", run=run, loop=often, augment="none")
+    again = train(tmp_path / "cut", "pretended", loop=often, augment="none")
+    assert whole.log["loss"].tolist() == again.log["loss"].tolist()
+    ours, theirs = (tmp_path / name / "last.safetensors" for name in ("cut", "whole"))
+    assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_a_loss_that_is_not_finite_is_told_with_its_step(tmp_path):

@@ -1,7 +1,8 @@
 """Passes and trainings on a device that is not the CPU, and how exactly they are computed.
 
 No GPU is at hand where these tests run: `device_passes` counts, on a pretended device, what crosses
-between host and device; TF32 is tested on torch's settings, which are there without a GPU.
+between host and device; `torch_settings` tests TF32 on torch's settings, which are there without a
+GPU. Both change what holds for a whole process.
 """
 
 import threading
@@ -19,7 +20,7 @@ from neurometamer.errors import InputError
 from neurometamer.run_options import RunOptions
 from neurometamer.study.settings import check_settings
 from stimuli_gen.batches import arithmetic, gradients_on, host_batches, rows_in_batches
-from stimuli_gen.precision import exact_passes, float32_products
+from stimuli_gen.precision import exact_passes
 from stimuli_gen.stored_images import ImagesOnDisk
 from tests.helpers.pretended_device import run_alone
 
@@ -27,77 +28,13 @@ HERE = Path(__file__).parent
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("checks", ["device_passes.py"])
+@pytest.mark.parametrize("checks", ["device_passes.py", "torch_settings.py"])
 def test_in_a_process_of_its_own(checks):
     ended = run_alone(HERE / checks)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-# ------------------------------------------------------------------------------------------- TF32
-
-
-def settings_of_torch():
-    backends = torch.backends
-    owners = [backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul]
-    owners += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
-    return [owner.fp32_precision for owner in owners]
-
-
-def nothing():
-    pass
-
-
-def by_older_names():
-    torch.backends.cudnn.allow_tf32 = True
-    torch.backends.cuda.matmul.allow_tf32 = True
-
-
-def by_newer_names():
-    torch.backends.cuda.matmul.fp32_precision = "tf32"
-    torch.backends.cudnn.conv.fp32_precision = "tf32"
-
-
-def everything():
-    torch.backends.fp32_precision = "tf32"
-
-
-def halves():
-    torch.set_float32_matmul_precision("medium")
-
-
-USERS = [nothing, by_older_names, by_newer_names, everything, halves]
-
-
-@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch before 2.9")
-@pytest.mark.parametrize("user", USERS)
-def test_products_are_float32_and_the_users_settings_come_back(user):
-    before = settings_of_torch()
-    general = torch.backends.fp32_precision
-    try:
-        user()
-        own = settings_of_torch()
-        with float32_products():
-            assert set(settings_of_torch()) <= {"none", "ieee"}
-            with float32_products(tf32=True):
-                gpu, cpu = settings_of_torch()[:3], settings_of_torch()[3:]
-                assert gpu == ["tf32"] * 3 and set(cpu) <= {"none", "ieee"}
-            assert set(settings_of_torch()) <= {"none", "ieee"}
-        assert settings_of_torch() == own
-        with pytest.raises(ZeroDivisionError), float32_products(tf32=True):
-            1 / 0  # noqa: B018
-        assert settings_of_torch() == own
-    finally:
-        torch.backends.fp32_precision = general
-        with float32_products():
-            pass
-        for owner, value in zip(owners_of_torch(), before, strict=True):
-            owner.fp32_precision = value
-
-
-def owners_of_torch():
-    backends = torch.backends
-    owners = [backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul]
-    return [*owners, backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+# -------------------------------------------------------------------------------------- exactness
 
 
 class Telling(nn.Module):
@@ -129,9 +66,10 @@ def test_passes_and_gradients_are_exact_whatever_is_around_them():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         np.testing.assert_array_equal(sg.predict(model, images), expected)
     assert model.network.told == [(False, False)]
-    with gradients_on():
+    with torch.autocast("cpu"), gradients_on():
         assert not torch.backends.cudnn.allow_tf32
-    with exact_passes(CPU):
+        assert not torch.is_autocast_enabled("cpu")
+    with exact_passes():
         assert not torch.is_grad_enabled()
     assert torch.backends.cudnn.allow_tf32
     assert arithmetic(CPU) == {"device": "cpu"}
