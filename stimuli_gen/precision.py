@@ -42,7 +42,12 @@ def float32_products(*, tf32: bool = False) -> Iterator[None]:
     ...     torch.backends.cudnn.allow_tf32
     False
     """
-    owners = _owners()
+    gpu: Any = torch.backends.cudnn
+    cpu: Any = torch.backends.mkldnn
+    owners: list[Any] = []
+    if hasattr(gpu, "conv"):  # torch 2.9 and later
+        owners += [gpu.conv, gpu.rnn, torch.backends.cuda.matmul]
+        owners += [cpu.matmul, cpu.conv, cpu.rnn]
     before = [owner.fp32_precision for owner in owners]
     try:
         old = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
@@ -60,7 +65,7 @@ def float32_products(*, tf32: bool = False) -> Iterator[None]:
             elif owner.fp32_precision not in _EXACT:
                 owner.fp32_precision = "ieee"
         with ExitStack() as full:
-            for kind in _mixed_kinds():
+            for kind in mixed_kinds():
                 full.enter_context(torch.autocast(kind, enabled=False))
             yield
     finally:
@@ -71,17 +76,20 @@ def float32_products(*, tf32: bool = False) -> Iterator[None]:
             owner.fp32_precision = value
 
 
-def _owners() -> list[Any]:
-    """List what has a setting of its own (torch 2.9 and later): three of GPUs, then the CPU's."""
-    gpu: Any = torch.backends.cudnn
-    cpu: Any = torch.backends.mkldnn
-    if not hasattr(gpu, "conv"):
-        return []
-    return [gpu.conv, gpu.rnn, torch.backends.cuda.matmul, cpu.matmul, cpu.conv, cpu.rnn]
+def mixed_kinds() -> list[str]:
+    """List the types of devices for which automatic mixed precision is on.
 
+    Returns
+    -------
+    list of str
+        None outside of ``torch.autocast``.
 
-def _mixed_kinds() -> list[str]:
-    """List the types of devices for which automatic mixed precision is on."""
+    Examples
+    --------
+    >>> with torch.autocast("cpu"):
+    ...     mixed_kinds()
+    ['cpu']
+    """
     try:
         return [kind for kind in _KINDS if torch.is_autocast_enabled(kind)]
     except TypeError:  # before torch 2.4

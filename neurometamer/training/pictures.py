@@ -528,7 +528,7 @@ def batches(
         for batch in rows:
             shape = (len(batch), 3, *cuts.preprocessing.size)
             room = torch.empty(shape, dtype=torch.float32, pin_memory=pinned)
-            decode = partial(_decode, cuts, epoch, room.numpy())
+            decode = partial(decode_into, room.numpy(), cuts, epoch)
             run = pool.map if is_ahead else map
             begun.append((room, run(decode, range(len(batch)), batch)))
             if len(begun) > is_ahead:
@@ -537,7 +537,22 @@ def batches(
             yield _decoded(room, decoding)
 
 
-def _decode(cuts: Cuts, epoch: int, room: np.ndarray, place: int, row: int) -> None:
+def decode_into(room: np.ndarray, cuts: Cuts, epoch: int, place: int, row: int) -> None:
+    """Decode and cut one image of a batch.
+
+    Parameters
+    ----------
+    room : ndarray of float32, shape (n, 3, height, width)
+        The batch.
+    cuts : Cuts
+        The set.
+    epoch : int
+        From 0; -1 for validation.
+    place : int
+        Where the image goes.
+    row : int
+        Which image of the set.
+    """
     room[place], _ = cuts[epoch, int(row)]
 
 
