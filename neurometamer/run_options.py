@@ -22,7 +22,7 @@ MODES = {
 }
 """Name of a mode to what it computes."""
 
-DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+DEVICES = ("auto", "cpu", "cuda", "mps")
 """Names of devices that need no look at torch; it knows others."""
 
 
@@ -48,7 +48,7 @@ def check_device(name: str, what: str = "device") -> None:
     ...     check_device("gpu")
     ... except ValueError as error:
     ...     print(error)
-    unknown device 'gpu'. Known: auto, cpu, cuda, cuda:1, mps, xpu
+    unknown device 'gpu'. Known: auto, cpu, cuda, mps, cuda:1
     """
     if name in DEVICES:
         return
