@@ -5,17 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 from neurometamer.commands.metamers import read_stages
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.study.disagreement_steps import SEARCH_KEYS, SPECTRUM_KEYS, distorted_networks
 from neurometamer.study.image_steps import choose_ids
 from neurometamer.study.plan import Workspace
-from neurometamer.zoo import is_model, load_model, model_entry
+from neurometamer.zoo import load_model, model_entry
+from neurometamer.zoo.sources import is_model
 from stimuli_gen.photograph_lists import list_photographs
 from stimuli_gen.photographs import PACKAGED
-
 
 Watch = Callable[..., AbstractContextManager[None]]
 """Keeps what a block refuses, as `neurometamer.study.checks.Findings.watch` does."""
@@ -107,15 +106,9 @@ def check_disagreement(work: Workspace, watch: Watch) -> None:
         for names in known:
             with watch(prefix=f"{section}.image_size: "):
                 check_size(names, chosen.image_size)
-        if section == "eigendistortion":
-            for name, stage in distorted_networks(work):
-                with watch(prefix="eigendistortion.stages: "):
-                    if is_model(name):
-                        check_stages(name, [stage])
-        elif chosen.stage:
-            with watch(prefix=f"{section}.stage: "):
-                for name, stage in stage_of_each(chosen.stage, known):
-                    check_stages(name, [stage])
+        with watch(prefix=f"{section}.stage: "):
+            for name, stage in stage_of_each(work, section, known):
+                check_stages(name, [stage])
 
 
 def check_stages(name: str, stages: Sequence[str]) -> None:
@@ -147,27 +140,37 @@ def _photograph_ids(work: Workspace) -> list[str]:
     return [str(name) for name in list_photographs(work.source(source)).table["id"]]
 
 
-def stage_of_each(text: str, pairs: Sequence[Sequence[str]]) -> Iterator[tuple[str, str]]:
-    """Name the one stage of each network.
+def stage_of_each(
+    work: Workspace, section: str, sets: Sequence[Sequence[str]]
+) -> Iterator[tuple[str, str]]:
+    """Name the stages of networks.
 
     Parameters
     ----------
-    text : str
-        Stage of all, or ``NAME=STAGE`` between commas.
-    pairs : sequence of sequence of str
-        Networks that are compared.
+    work : Workspace
+        The study.
+    section : {"controversial", "divergent", "eigendistortion"}
+        Section of the settings.
+    sets : sequence of sequence of str
+        Known networks of it that see the same images.
 
     Yields
     ------
     tuple of str
-        Network and stage.
+        Network and stage; none where classes are compared.
 
     Raises
     ------
     InputError
         When a network is not compared, or has no or several stages.
     """
-    names = list(dict.fromkeys(itertools.chain(*pairs)))
+    names = list(dict.fromkeys(itertools.chain(*sets)))
+    if section == "eigendistortion":
+        yield from [place for place in distorted_networks(work) if place[0] in names]
+        return
+    text = getattr(work.settings, section).stage
+    if not text:
+        return
     stages = read_stages(text)
     if isinstance(stages, Mapping):
         for name in stages:

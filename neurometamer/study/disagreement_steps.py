@@ -216,6 +216,7 @@ def tables(work: Workspace, progress: Progress) -> Iterable[Path]:
     for section, names in made_sets(work):
         stimuli = read_stimuli(work.path(section, names), in_memory=False)
         made = stimuli.table[stimuli.table["kind"] != "RE"].dropna(axis="columns", how="all")
+        made = made.convert_dtypes(convert_string=False)  # numbers that photographs lack
         row_of = ROWS[section]
         part = pd.DataFrame([row_of(row) for row in made.to_dict("records")])
         part.insert(0, "made_for", names)
