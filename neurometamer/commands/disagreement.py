@@ -431,8 +431,8 @@ def failed_images(table: pd.DataFrame) -> pd.DataFrame:
     """
     has_failed = table["success"].astype(str) != "True"
     names = ["id", "reference_id", "why_not", "what_to_try"]
-    failed = table[has_failed].reindex(columns=names)
-    return failed.fillna("").reset_index(drop=True)
+    failed = table[has_failed].reindex(columns=names).astype(object)
+    return failed.where(failed.notna(), "").reset_index(drop=True)
 
 
 def _load(

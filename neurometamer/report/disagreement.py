@@ -59,6 +59,8 @@ def _median(rows: pd.DataFrame, column: str) -> str:
     if column not in rows.columns or rows[column].isna().all():
         return "–"
     values = rows[column].astype(float)
+    if column == "steps":
+        return f"{values.min():g} / {values.median():g}"
     return f"{format_number(values.min(), 3)} / {format_number(values.median(), 3)}"
 
 
@@ -305,9 +307,9 @@ def distortion_text(study: Study) -> str:
     return (
         f"Eigendistortions of {photographs} were made for {named} (Berardino et al. 2017): the "
         "eigenvectors of JᵀJ, J being the Jacobian of the stage's response at the photograph, "
-        f"with the {chosen.get('n_each', 1)} largest and smallest eigenvalues (λ), in double "
-        f"precision where the device has it, by {', '.join(texts_of(rows, 'method'))}; added with "
-        f"a root mean square of {chosen.get('strength', '–')}. The null space holds the "
+        f"with the largest and the smallest eigenvalues (λ; {chosen.get('n_each', 1)} each), in "
+        f"double precision where the device has it, by {', '.join(texts_of(rows, 'method'))}; "
+        f"added with a root mean square of {chosen.get('strength', '–')}. The null space holds the "
         "independent changes that move nothing: where it is not empty, the smallest eigenvector is "
         "any of these."
     )
@@ -391,13 +393,17 @@ def made_section(study: Study, key: str) -> Section | None:
         n_met = int(part["success"].map(is_true).sum())
         met = f"{n_met} of {len(part)} ({n_met / len(part):.0%})"
         cells.append([str(name), met, *made.counts(part)])
-    heads = ("made for", "met on the saved PNG", *made.columns)
+    heads = ["made for", "met on the saved PNG", *made.columns]
+    known = [place for place, column in enumerate(zip(*cells)) if set(column) != {"–"}]
+    heads = [heads[place] for place in known]
+    cells = [[row[place] for place in known] for row in cells]
     grids = [text_grid(heads, cells, made.caption, f"tables/{key}.csv")]
     grids += failure_grids(study, key)
     text = [made.text(study)]
     notes = [note for note in texts_of(rows, "note") if note]
     if notes:
-        text.append(f"{'; '.join(notes)}.".capitalize())
+        said = "; ".join(notes)
+        text.append(f"{said[0].upper()}{said[1:]}.")
     return Section(key=key, title=made.title, text=text, grids=grids)
 
 

@@ -216,7 +216,6 @@ def tables(work: Workspace, progress: Progress) -> Iterable[Path]:
     for section, names in made_sets(work):
         stimuli = read_stimuli(work.path(section, names), in_memory=False)
         made = stimuli.table[stimuli.table["kind"] != "RE"].dropna(axis="columns", how="all")
-        made = made.convert_dtypes(convert_string=False)  # numbers that photographs lack
         row_of = ROWS[section]
         part = pd.DataFrame([row_of(row) for row in made.to_dict("records")])
         part.insert(0, "made_for", names)
@@ -346,11 +345,29 @@ DISTORTION_COLUMNS = (
     "l2_8bit",
 )
 
+
+def distortion_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Take what a stage sees of an eigendistortion out of its row.
+
+    Parameters
+    ----------
+    row : mapping
+        Row of a table of `stimuli_gen.eigendistortions`.
+
+    Returns
+    -------
+    dict
+        Columns; those that count are whole numbers, which a table that photographs share lost.
+    """
+    values = {key: row.get(key, "") for key in (*DISTORTION_COLUMNS, *JUDGED)}
+    for key in ("rank", "null_dimension", "n_units"):
+        values[key] = int(row[key])
+    return values
+
+
 ROWS: Mapping[str, Callable[[Mapping[Any, Any]], dict[str, Any]]] = {
     "controversial": controversial_row,
     "divergent": divergent_row,
-    "eigendistortion": lambda row: {
-        key: row.get(key, "") for key in (*DISTORTION_COLUMNS, *JUDGED)
-    },
+    "eigendistortion": distortion_row,
 }
 """Section of the settings → what of a row of its images the study's table holds."""
