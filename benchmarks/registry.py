@@ -41,6 +41,14 @@ BARS: Mapping[str, Bar] = {
     "P8": Bar(
         title="work saved by dropping finished images", run=_later("finished_images", "count_work")
     ),
+    "P9": Bar(
+        title="controversial images, against forward and backward of both networks by hand",
+        run=_later("disagreement", "compare_controversial"),
+    ),
+    "P10": Bar(
+        title="eigendistortions in float64 at 32 px, against plenoptic",
+        run=_later("disagreement", "compare_eigendistortions"),
+    ),
     "peak": Bar(
         title="this machine's measured matrix-product peak", run=_later("hardware", "measure_peak")
     ),

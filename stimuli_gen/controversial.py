@@ -68,6 +68,10 @@ the negative ones of the other's class, equation 4, for networks whose classes d
 other; of a softmax it does not fix the probabilities, which depend on the other logits, too."""
 
 
+WHAT_TO_TRY = "allow more steps (max_steps), or give a lower confidence or other classes"
+"""What may help where networks are not sure enough of their classes."""
+
+
 # ------------------------------------------------------------------------------------------ classes
 
 
@@ -362,6 +366,7 @@ def _judge(
         success=[not reason for reason in reasons],
         confirmed=confirmed,
         why_not=why_not,
+        what_to_try=[WHAT_TO_TRY if text else "" for text in why_not],
     )
     return replace(stimuli, table=judged)
 

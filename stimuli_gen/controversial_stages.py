@@ -50,6 +50,8 @@ from stimuli_gen.synthesis.loop import Objective
 
 FEWEST = 4
 """Other images that a profile needs at least."""
+WHAT_TO_TRY = "allow more steps (max_steps), a larger max_agreement, or compare a later stage"
+"""What may help where networks still place an image alike."""
 
 
 @short_repr
@@ -416,6 +418,7 @@ def _judge(
         success=[not text for text in why_not],
         confirmed=confirmed,
         why_not=why_not,
+        what_to_try=[WHAT_TO_TRY if text else "" for text in why_not],
     )
     return replace(stimuli, table=judged)
 

@@ -114,7 +114,7 @@ def divergent_metamers(
         Kind ``metamer``, ``model`` being A. Columns of `stimuli_gen.model_metamers` with nulls for
         A; those of B end in its name, among them ``unlike_<B>``: whether the picture matches no
         better than the median pair by every criterion. ``success``: A's criteria of metamers and
-        ``unlike_<B>``.
+        ``unlike_<B>``; ``what_to_try``: what may help where it is False.
 
     Raises
     ------
@@ -144,14 +144,7 @@ def divergent_metamers(
     """
     networks = two_networks(models)
     check_photographs(networks[0], references)
-    if useless := [name for name in overrides if name in _OF_SETS]:
-        raise InputError(
-            f"{name_ids(useless)} say how networks of a set take turns, what is done with files "
-            "afterwards, or what else is lowered; here there is one loss: leave that out."
-        )
-    if not apart > 0:
-        raise InputError(f"apart must be above 0, not {apart}; give 1, say.")
-    recipe = make_recipe(preset, overrides)
+    recipe = check_settings(preset, overrides, apart)
     matches = _match_pair(networks, stage, straight_through=recipe.straight_through_relu)
     limits = _limits(networks, matches, nulls, null_quantile)
     run = run_on_device_of(networks[0], run)
@@ -192,6 +185,34 @@ def divergent_metamers(
     )
     stimuli = divergent_set(networks, matches, references, settings, made, image_prior(recipe))
     return _judge(networks, matches, stimuli, references, nulls, confirmed=False)
+
+
+def check_settings(preset: str, overrides: Mapping[str, Any], apart: float) -> Recipe:
+    """Check how steps are taken.
+
+    Parameters
+    ----------
+    preset, overrides, apart : str, mapping, float
+        See `divergent_metamers`.
+
+    Returns
+    -------
+    Recipe
+        The preset with the overrides.
+
+    Raises
+    ------
+    InputError
+        When a name is unknown or has no meaning here, or a value is wrong.
+    """
+    if useless := [name for name in overrides if name in _OF_SETS]:
+        raise InputError(
+            f"{name_ids(useless)} say how networks of a set take turns, what is done with files "
+            "afterwards, or what else is lowered; here there is one loss: leave that out."
+        )
+    if not apart > 0:
+        raise InputError(f"apart must be above 0, not {apart}; give 1, say.")
+    return make_recipe(preset, overrides)
 
 
 def _match_pair(
@@ -469,7 +490,55 @@ def _judge(
         folder=folder,
         batch_size=BATCH,
     )
-    return with_other(judgment, judged, second.name).on(stimuli, confirmed=confirmed)
+    both = with_other(judgment, judged, second.name)
+    is_metamer = [not reasons for reasons in judgment.reasons["png"]]
+    was_met = [not reasons for reasons in both.reasons["float"]]
+    is_unlike = both.columns[f"unlike_{second.name}"]
+    advice = []
+    for flags in zip(is_metamer, is_unlike, was_met, strict=True):
+        advice.append(what_to_try(first.name, second.name, *flags))
+    columns = {**both.columns, "what_to_try": advice}
+    return replace(both, columns=columns).on(stimuli, confirmed=confirmed)
+
+
+def what_to_try(first: str, second: str, is_metamer: bool, is_unlike: bool, was_met: bool) -> str:
+    """Say what may help where an image is not what is asked.
+
+    Parameters
+    ----------
+    first, second : str
+        Names of A and B.
+    is_metamer : bool
+        Whether the picture meets A's criteria.
+    is_unlike : bool
+        Whether it matches in B no better than the median pair.
+    was_met : bool
+        Whether the image met all of it before it was rounded to 8 bits.
+
+    Returns
+    -------
+    str
+        Empty where the picture is what is asked.
+    """
+    if is_metamer and is_unlike:
+        return ""
+    if was_met:
+        return "it was reached before rounding to 8 bits: take smaller steps (step_size)"
+    if is_metamer:
+        return (
+            f"a metamer of {first} that looks like the photograph to {second}, too: give a larger "
+            f"apart, more steps, or a later stage of {second}; networks that are much alike may "
+            "have no such image"
+        )
+    if is_unlike:
+        return (
+            f"no metamer of {first} yet: allow more steps, a smaller apart, another preset, or an "
+            f"earlier stage of {first}"
+        )
+    return (
+        f"{first} and {second} are much alike here: allow more steps, or compare other stages or "
+        "networks of other training"
+    )
 
 
 def with_other(judgment: Judgment, judged: pd.DataFrame, name: str) -> Judgment:

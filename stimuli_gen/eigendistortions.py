@@ -44,6 +44,11 @@ ENDS = ("largest", "smallest")
 """Ends of the spectrum, as the column ``end`` names them."""
 N_RANDOM = 4
 """Random directions with which pictures are compared."""
+WHAT_TO_TRY = (
+    "allow more products (max_products) where the residual is too large; give a larger strength "
+    "where a small change is lost in 8 bits, and a smaller one where a large change is clipped"
+)
+"""What may help where a picture does not keep its eigenvector."""
 
 
 @checked
@@ -365,7 +370,10 @@ def _judge(
     )
     why_not = [why_not_kept(row) for row in judged.to_dict("records")]
     success = [not reason for reason in why_not]
-    judged = judged.assign(success=success, confirmed=confirmed, why_not=why_not)
+    advice = [WHAT_TO_TRY if reason else "" for reason in why_not]
+    judged = judged.assign(
+        success=success, confirmed=confirmed, why_not=why_not, what_to_try=advice
+    )
     return replace(stimuli, table=judged)
 
 

@@ -97,7 +97,8 @@ def choose_targets(
         raise InputError(f"the target of the photograph(s) {name_ids(empty)} is empty; fill it in.")
     targets = {}
     for reference_id in ids:
-        targets[reference_id] = _class_index(given[reference_id], reference_id, model)
+        wanted = given[reference_id]
+        targets[reference_id] = class_index(wanted, reference_id, model.class_names, model.name)
     return targets
 
 
@@ -239,10 +240,38 @@ _RULES: Mapping[str, Callable[..., dict[str, int]]] = {
 """Photographs, network, seed and categories → targets by id."""
 
 
-def _class_index(wanted: Any, stimulus_id: str, model: StagedModel) -> int:
-    """Find a class by index or by its exact name."""
+def class_index(wanted: Any, stimulus_id: str, class_names: Sequence[str], model: str) -> int:
+    """Find a class by index or by its exact name.
+
+    Parameters
+    ----------
+    wanted : object
+        Index or name.
+    stimulus_id : str
+        Whose target it is, for the message.
+    class_names : sequence of str
+        Classes of the network.
+    model : str
+        Name of the network.
+
+    Returns
+    -------
+    int
+        Its index.
+
+    Raises
+    ------
+    InputError
+        When it is unknown or out of range, or a name stands for several.
+
+    Examples
+    --------
+    >>> from stimuli_gen.targets import class_index
+    >>> class_index("dog", "photo", ["cat", "dog"], "net")
+    1
+    """
     text = str(wanted).strip()
-    indices = [index for index, name in enumerate(model.class_names) if name == text]
+    indices = [index for index, name in enumerate(class_names) if name == text]
     if len(indices) > 1:
         raise InputError(
             f"target '{text}' of '{stimulus_id}' names {len(indices)} classes; use an index: "
@@ -253,19 +282,19 @@ def _class_index(wanted: Any, stimulus_id: str, model: StagedModel) -> int:
     try:
         number = float(text)
     except ValueError:
-        near = difflib.get_close_matches(text, model.class_names, n=3, cutoff=0.4)
+        near = difflib.get_close_matches(text, class_names, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         rules = ", ".join([*_RULES, "given"])
         raise InputError(
             f"unknown target '{text}' of '{stimulus_id}'; {hint}Give a class name or an index "
-            f"from 0 to {model.n_classes - 1}, a rule ({rules}), or a CSV file with the columns "
+            f"from 0 to {len(class_names) - 1}, a rule ({rules}), or a CSV file with the columns "
             "id and target."
         ) from None
-    in_range = 0 <= number < model.n_classes
+    in_range = 0 <= number < len(class_names)
     if not in_range or number != int(number):
         raise InputError(
-            f"target {text} of '{stimulus_id}' is out of range; {model.name} has the classes 0 to "
-            f"{model.n_classes - 1}."
+            f"target {text} of '{stimulus_id}' is out of range; {model} has the classes 0 to "
+            f"{len(class_names) - 1}."
         )
     return int(number)
 

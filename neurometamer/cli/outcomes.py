@@ -72,6 +72,18 @@ def _images(table: pd.DataFrame, given: Given) -> int:
     return 1 if failed else 0
 
 
+def _disagreements(table: pd.DataFrame, given: Given) -> int:
+    """Say what share failed and what may help; the reasons are in a table."""
+    code = _images(table, given)
+    failed = table[~table["success"].astype(bool)]
+    for advice, part in failed.groupby("what_to_try", sort=False):
+        share = f"{len(part)} of {len(table)} ({len(part) / len(table):.0%})"
+        say(f"{share} failed: {advice}.", to_error=True)
+    if code:
+        say(f"reasons: {Path(given['out']) / 'failures.csv'}", to_error=True)
+    return code
+
+
 def _controls(table: pd.DataFrame, given: Given) -> None:
     fooled = ""
     if "success" in table:
@@ -209,9 +221,9 @@ OUTCOMES: Mapping[str, Callable[[Any, Given], int | None]] = {
     "stimuli noise": _images,
     "stimuli interference": _images,
     "stimuli metamer": _images,
-    "stimuli controversial": _images,
-    "stimuli divergent": _images,
-    "stimuli eigendistortion": _images,
+    "stimuli controversial": _disagreements,
+    "stimuli divergent": _disagreements,
+    "stimuli eigendistortion": _disagreements,
     "stimuli control": _controls,
     "stimuli null": _null,
     "image-types": _image_types,

@@ -22,7 +22,8 @@ from neurometamer.provenance import digest
 from neurometamer.reading import Files
 from neurometamer.resume import writes_into
 from neurometamer.run_options import RunOptions
-from neurometamer.zoo import Weights, load_models
+from neurometamer.store import write_table
+from neurometamer.zoo import Weights, expand_sets, load_models
 from stimuli_gen.nulls import read_null
 from stimuli_gen.photographs import check_images
 from stimuli_gen.stimuli import StimulusSet, write_pictures, write_records
@@ -68,11 +69,12 @@ def stimuli_controversial(
     Parameters
     ----------
     models : sequence of str
-        Two networks, A and B, see ``neurometamer models list``.
+        Two networks, A and B, in words or between commas; see ``neurometamer models list``.
     images : path-like
         Folder of photographs, or CSV with the column ``file``; an image is made for each.
     out : path-like
-        Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
+        Gets ``png/<id>.png``, ``stimuli.h5``, ``stimuli.csv`` and ``failures.csv`` (which
+        images failed, why, and what to try).
     probability : float
         Stop when both networks give their class this probability on the 8-bit image, in (0, 1).
     stage : str, sequence of str or mapping, optional
@@ -128,7 +130,7 @@ def stimuli_controversial(
     from stimuli_gen.matching import match_stages
 
     files = files or StimulusFileOptions()
-    _check_names(models)
+    models = two_names(models)
     names = ("target_a", "target_b", "readout", "sharpness")
     of_classes = {name: options.get(name) for name in names}
     of_stages = {"max_agreement": options.get("max_agreement"), "bank": bank}
@@ -212,7 +214,8 @@ def stimuli_divergent(
     images : path-like
         Folder of photographs, or CSV with the column ``file``.
     out : path-like
-        Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
+        Gets ``png/<id>.png``, ``stimuli.h5``, ``stimuli.csv`` and ``failures.csv`` (which
+        images failed, why, and what to try).
     preset : {"pixels", "feather2023", "boehm2025", "fast"}
         How steps are taken, one of `stimuli_gen.presets.PRESETS`; fast has a prior of natural
         images.
@@ -254,13 +257,13 @@ def stimuli_divergent(
     ...     stimuli_divergent("alexnet", stage="late", nulls=[], images="photos", out="images")
     ... except InputError as error:
     ...     print(error)
-    two networks are compared, not 1 (alexnet); name two.
+    two networks are compared, not 1 (alexnet); name two different ones.
     """
     from stimuli_gen.divergent import confirm_divergent, divergent_metamers
     from stimuli_gen.matching import match_stages
 
     files = files or StimulusFileOptions()
-    _check_names(models)
+    models = two_names(models)
     distributions = [read_null(file) for file in nulls]
     networks, photographs = _load(models, weights, images, image_size, seed, files, run)
     stages: Any = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
@@ -322,7 +325,8 @@ def stimuli_eigendistortion(
     images : path-like
         Folder of photographs, or CSV with the column ``file``.
     out : path-like
-        Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
+        Gets ``png/<id>.png``, ``stimuli.h5``, ``stimuli.csv`` and ``failures.csv`` (which
+        images failed, why, and what to try).
     weights : str
         ``"default"`` (ImageNet), ``"random"`` (untrained), or a file.
     image_size : int, optional
@@ -379,16 +383,60 @@ def stimuli_eigendistortion(
     return _write(make, _confirm, [view], photographs, settings, Path(out), files, run)
 
 
-def _check_names(models: str | Sequence[str]) -> None:
-    """Refuse other numbers of networks than two before any is loaded."""
-    names = [models] if isinstance(models, str) else list(models)
+def two_names(models: str | Sequence[str]) -> list[str]:
+    """Refuse other numbers of networks than two before any is loaded.
+
+    Parameters
+    ----------
+    models : str or sequence of str
+        Names of networks, several in a text between commas.
+
+    Returns
+    -------
+    list of str
+        The two names.
+
+    Raises
+    ------
+    InputError
+        When there are others than two, or one twice.
+
+    Examples
+    --------
+    >>> from neurometamer.commands.disagreement import two_names
+    >>> two_names("alexnet,vgg19")
+    ['alexnet', 'vgg19']
+    """
+    names = expand_sets(models)
     if len(names) != 2:
         named = name_ids(names) or "none"
-        raise InputError(f"two networks are compared, not {len(names)} ({named}); name two.")
+        raise InputError(
+            f"two networks are compared, not {len(names)} ({named}); name two different ones."
+        )
+    return names
+
+
+def failed_images(table: pd.DataFrame) -> pd.DataFrame:
+    """List the images that are not what was asked, why, and what may help.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Table of the images: id, reference_id, success, why_not and, where it is known, what_to_try.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns id, reference_id, why_not and what_to_try; a row an image that failed.
+    """
+    has_failed = table["success"].astype(str) != "True"
+    names = ["id", "reference_id", "why_not", "what_to_try"]
+    failed = table[has_failed].reindex(columns=names).astype(object)
+    return failed.where(failed.notna(), "").reset_index(drop=True)
 
 
 def _load(
-    models: str | Sequence[str],
+    names: Sequence[str],
     weights: Weights | Mapping[str, Weights],
     images: str | Path,
     image_size: int | None,
@@ -397,7 +445,6 @@ def _load(
     run: RunOptions | None,
 ) -> tuple[list[StagedModel], StimulusSet]:
     """Load networks and photographs as they see them; what is wrong is refused before."""
-    names = [models] if isinstance(models, str) else list(models)
     check_before_loading(names, weights, [images], files)
     device = (run or RunOptions()).device
     networks = load_models(names, weights, device=device, seed=seed)
@@ -427,6 +474,7 @@ def _write(
     write_pictures(made, out, png16=files.png16)
     judged = confirm(made, out)
     write_records(judged, out)
+    write_table(out / "failures.csv", failed_images(judged.table))
     if files.animate:
         write_films(out)
     return judged.table

@@ -6,6 +6,7 @@ from .behavior import scatter_points as scatter_points
 from .brain_maps import map_table as map_table
 from .brain_maps import searchlight_surface as searchlight_surface
 from .brain_maps import searchlight_volume as searchlight_volume
+from .disagreement import disagreement_sheet as disagreement_sheet
 from .evaluation import epsilon_bars as epsilon_bars
 from .evaluation import observer_bars as observer_bars
 from .evaluation import recognizability_lines as recognizability_lines

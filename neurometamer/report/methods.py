@@ -15,6 +15,7 @@ from neurometamer.errors import count_text
 from neurometamer.figures.style import KIND_NAMES, order_representations
 from neurometamer.figures.tables import are_true
 from neurometamer.report.beta_findings import betas_uses, betas_words, localizer_words
+from neurometamer.report.disagreement import GENERATED
 from neurometamer.report.read_study import Study, texts_of
 from neurometamer.report.references import NETWORKS
 
@@ -102,6 +103,7 @@ def study_works(study: Study) -> dict[str, str]:
     corrections = set(texts_of(kinds, "correction"))
     name = str(study.section("model").get("name", ""))
     of_several = "n_networks" in metamers.columns and (metamers["n_networks"] > 1).any()
+    of_classes = study.rows("controversial")["disagreement"] == "classes"
     placed = study.stimuli is not None and study.rdms
     false_discovery = "fdr" in corrections or _has_values(layers, "q")
     glm = _glm(study)
@@ -109,7 +111,13 @@ def study_works(study: Study) -> dict[str, str]:
     uses = {
         "zhang2021": ("RE, AN and AI images, RE–AN against RE–AI similarity", len(kinds)),
         "nguyen2015": ("noise images that a network names with confidence", "AN" in study.kinds),
-        "feather2023": ("metamers of networks and when they are valid", len(metamers)),
+        "feather2023": (
+            "metamers of networks and when they are valid",
+            len(metamers) + len(study.rows("divergent")),
+        ),
+        "golan2020": ("controversial images", of_classes.any()),
+        "wang2008": ("maximum differentiation", len(study.rows("divergent"))),
+        "berardino2017": ("eigendistortions", len(study.rows("eigendistortion"))),
         "boehm2025": ("metamers of several networks", of_several),
         "kriegeskorte2008": (
             "RDMs and their comparison by rank correlation",
@@ -438,6 +446,7 @@ def _encoding(study: Study) -> str:
 PARAGRAPHS: Sequence[Callable[[Study], str]] = (
     _stimuli,
     _metamers,
+    *(made.text for made in GENERATED.values()),
     _network,
     _cortex,
     _regions,

@@ -62,6 +62,46 @@ TABLES: dict[str, tuple[str, ...]] = {
         "p",
         "success",
     ),
+    "controversial": (
+        "made_for",
+        "id",
+        "reference_id",
+        "disagreement",
+        "network_a",
+        "network_b",
+        "criterion",
+        "steps",
+        "success",
+    ),
+    "divergent": (
+        "made_for",
+        "id",
+        "reference_id",
+        "network_a",
+        "network_b",
+        "spearman_a",
+        "spearman_b",
+        "above_null_a",
+        "unlike_b",
+        "steps",
+        "success",
+    ),
+    "eigendistortion": (
+        "made_for",
+        "id",
+        "reference_id",
+        "model",
+        "stage",
+        "end",
+        "rank",
+        "eigenvalue",
+        "rayleigh_png",
+        "rayleigh_random",
+        "null_dimension",
+        "null_dimension_is_exact",
+        "success",
+    ),
+    "failures": ("generator", "made_for", "id", "reference_id", "why_not", "what_to_try"),
     "image_types": (
         "system",
         "subject",
@@ -137,6 +177,7 @@ class Study:
     """The parts of a study folder that exist; absent ones are empty.
 
     In the tables names are texts, and where there is one subject there is no mean over subjects.
+    `made` are images on which networks disagree, by table and set of networks.
     `changed` names the files that are not as their step wrote them, see `changed_files`.
     """
 
@@ -147,6 +188,7 @@ class Study:
     stimuli: StimulusSet | None
     recipe: str = ""
     metamers: Mapping[str, StimulusSet] = field(default_factory=dict)
+    made: Mapping[str, Mapping[str, StimulusSet]] = field(default_factory=dict)
     changed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -439,11 +481,7 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
         path = folder / "tables" / f"{name}.csv"
         if path.is_file():
             tables[name] = read_table(path, columns)
-    metamers = {}
-    for name in texts_of(tables.get("metamers", pd.DataFrame()), "set"):
-        of_set = _read_stimuli(folder / "metamers" / file_name(name))
-        if of_set is not None:
-            metamers[name] = of_set
+    made = read_sets(folder, tables)
     return Study(
         folder=folder,
         provenance=provenance,
@@ -451,12 +489,48 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
         rdms=dict(_read_rdms(folder)),
         stimuli=_read_stimuli(folder / "stimuli"),
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
-        metamers=metamers,
+        metamers=made.pop("metamers"),
+        made=made,
         changed=changed_files(folder),
     )
 
 
-SHOWN = ("tables", "stimuli", "rdms", "metamers", "provenance.json", "study.toml")
+def read_sets(
+    folder: Path, tables: Mapping[str, pd.DataFrame]
+) -> dict[str, dict[str, StimulusSet]]:
+    """Read the images that were made for sets of networks.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the study.
+    tables : mapping of str to DataFrame
+        Its tables, which name the sets.
+
+    Returns
+    -------
+    dict of str to dict of str to StimulusSet
+        Key of `SETS` → set → images, as they are shown; without those whose folder is not there.
+    """
+    made: dict[str, dict[str, StimulusSet]] = {}
+    for key, column in SETS.items():
+        made[key] = {}
+        for name in texts_of(tables.get(key, pd.DataFrame()), column):
+            of_set = _read_stimuli(folder / key / file_name(name))
+            if of_set is not None:
+                made[key][name] = of_set
+    return made
+
+
+SETS = {
+    "metamers": "set",
+    "controversial": "made_for",
+    "divergent": "made_for",
+    "eigendistortion": "made_for",
+}
+"""Table, and folder of its images → column that names the sets, each a folder inside."""
+
+SHOWN = ("tables", "stimuli", "rdms", *SETS, "provenance.json", "study.toml")
 """What a report shows of a study's folder: folders and files."""
 
 

@@ -159,6 +159,35 @@ WORKS: Mapping[str, Reference] = {
         "https://arxiv.org/abs/2504.01739",
         kind="misc",
     ),
+    "golan2020": _work(
+        "Golan T, Raju PC, Kriegeskorte N",
+        2020,
+        "Controversial stimuli: pitting neural networks against each other as models of human "
+        "cognition",
+        "PNAS",
+        "https://doi.org/10.1073/pnas.1912334117",
+        volume="117",
+        pages="29330–29337",
+    ),
+    "wang2008": _work(
+        "Wang Z, Simoncelli EP",
+        2008,
+        "Maximum differentiation (MAD) competition: a methodology for comparing computational "
+        "models of perceptual quantities",
+        "Journal of Vision",
+        "https://doi.org/10.1167/8.12.8",
+        volume="8",
+        pages="8",
+    ),
+    "berardino2017": _work(
+        "Berardino A, Ballé J, Laparra V, Simoncelli EP",
+        2017,
+        "Eigen-distortions of hierarchical representations",
+        "Advances in Neural Information Processing Systems",
+        "https://arxiv.org/abs/1710.02266",
+        kind="inproceedings",
+        volume="30",
+    ),
     "geirhos2018": _work(
         "Geirhos R, Temme CRM, Rauber J, Schütt HH, Bethge M, Wichmann FA",
         2018,

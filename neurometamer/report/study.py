@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from neurometamer.errors import count_text, name_ids
 from neurometamer.figures.style import KIND_NAMES, probability_text
 from neurometamer.figures.tables import is_true
 from neurometamer.report.beta_findings import BETA_COLUMNS, betas_words
+from neurometamer.report.disagreement import made_section
 from neurometamer.report.findings import answers, interval_notes, success_rows
 from neurometamer.report.layer_findings import scheme_note
 from neurometamer.report.methods import selection_words, study_methods, study_works
@@ -320,6 +322,9 @@ SECTIONS: dict[str, Callable[[Study], Section | None]] = {
     "stimuli": _stimuli_section,
     "transfer": _transfer_section,
     "metamers": _metamer_section,
+    "controversial": partial(made_section, key="controversial"),
+    "divergent": partial(made_section, key="divergent"),
+    "eigendistortion": partial(made_section, key="eigendistortion"),
     "image-types": _image_types_section,
     "regions": _regions_section,
     "layer-roi": lambda study: Section(key="layer-roi", title="Layers and regions"),
@@ -342,6 +347,10 @@ it. Their figures are in `neurometamer.report.study_figures.FIGURES`."""
 CAPTIONS = {
     "transfer": "Other networks",
     "metamers": "Metamers",
+    "controversial": "Controversial images",
+    "divergent": "Maximally different metamers",
+    "eigendistortion": "Eigendistortions",
+    "failures": "Images on which networks were to disagree that missed their criterion",
     "image_types": "RE–AN, RE–AI and their difference, with their tests",
     "betas": "Single-trial betas: what was chosen, and what it gained",
     "regions": "Regions",
@@ -357,7 +366,15 @@ CAPTIONS = {
 }
 """Name of a table to its caption."""
 
-OF_NETWORK = ("transfer", "metamers", "trends")
+OF_NETWORK = (
+    "transfer",
+    "metamers",
+    "controversial",
+    "divergent",
+    "eigendistortion",
+    "failures",
+    "trends",
+)
 """Tables that do not rest on the brain."""
 
 
@@ -401,6 +418,8 @@ def applied_settings(study: Study) -> dict[str, Any]:
         unused.add("metamers")
     if not study.settings("transfer").get("models"):
         unused.add("transfer")
+    lists = {"controversial": "pairs", "divergent": "pairs", "eigendistortion": "stages"}
+    unused |= {name for name, key in lists.items() if not study.settings(name).get(key)}
     if not study.cortex:
         unused |= {"glm", "selection", "encoding", "brain"}
     brain = study.settings("brain")

@@ -7,6 +7,7 @@ RE, AN, AI, and photographs by category, then by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from neurometamer.figures.style import (
     p_text,
 )
 from neurometamer.figures.tables import is_true, names_in
+from neurometamer.report.disagreement import GENERATED, sheets
 from neurometamer.report.findings import image_type_differences, similar_places
 from neurometamer.report.layer_findings import encoding_answer, over_subjects, whose
 from neurometamer.report.page import Drawing, Example, FigureEntry, example_image
@@ -602,6 +604,10 @@ FIGURES: dict[str, FigureEntry[Study]] = {
         draw=metamer_sheets,
         applies=lambda study: len(study.metamers) > 0,
     ),
+    **{
+        key: FigureEntry(section=key, draw=partial(sheets, key=key), applies=_has(key))
+        for key in GENERATED
+    },
     "image_types": FigureEntry(
         section="image-types",
         draw=image_type_bars,

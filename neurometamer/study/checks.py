@@ -63,6 +63,11 @@ from neurometamer.study.brain_steps import (
     with_contrasts,
 )
 from neurometamer.study.contrast_maps import check_contrast, waits_for_contrast
+from neurometamer.study.disagreement_checks import (
+    check_disagreement,
+    check_stages,
+    compared_networks,
+)
 from neurometamer.study.plan import Workspace
 from neurometamer.study.rdm_checks import (
     brain_rdm_faults,
@@ -74,7 +79,7 @@ from neurometamer.study.result_steps import image_type_options
 from neurometamer.study.settings import MEASURED_SOURCES, Subject
 from neurometamer.study.words import in_words_of_settings, setting_names
 from neurometamer.summaries import short_repr
-from neurometamer.zoo import load_model, model_entry
+from neurometamer.zoo import model_entry
 from stimuli_gen.photograph_lists import list_photographs
 from stimuli_gen.photographs import PACKAGED
 from stimuli_gen.stimuli import read_stimuli
@@ -286,6 +291,7 @@ def find_problems(work: Workspace) -> list[Problem]:
     settings = work.settings
     findings = Findings(setting_names(settings))
     _check_models(work, findings)
+    check_disagreement(work, findings.watch)
     table = _check_images(work, findings)
     if settings.glm.strategy and settings.brain.source == "simulated":
         findings.add(
@@ -340,6 +346,7 @@ def _check_models(work: Workspace, findings: Findings) -> None:
         names += metamer_set
     if settings.metamers.sets:
         names += settings.metamers.evaluators
+    names += compared_networks(work)
     if settings.brain.source == "simulated":
         names.append(settings.brain.simulation.object_model)
     for name in dict.fromkeys(names):
@@ -350,20 +357,12 @@ def _check_models(work: Workspace, findings: Findings) -> None:
         with findings.watch(file=weights):
             work.source(weights)
     with findings.watch(prefix="model.stages: "):
-        _check_stages(settings.model.name, settings.model.stages)
+        check_stages(settings.model.name, settings.model.stages)
     with findings.watch(prefix="metamers.stage: "):
         stages = read_stages(settings.metamers.stage)
         for name in dict.fromkeys(itertools.chain(*settings.metamers.sets)):
             own = stages.get(name, ()) if isinstance(stages, dict) else stages
-            _check_stages(name, [own] if isinstance(own, str) else own)
-
-
-def _check_stages(name: str, stages: Sequence[str]) -> None:
-    """Refuse stages that a network does not have; its weights are not needed for that."""
-    from stimuli_gen.depth import DEPTHS, at_stages
-
-    if not set(stages) <= {*model_entry(name).stages, *DEPTHS}:
-        at_stages(load_model(name, weights="random", device="cpu"), stages)
+            check_stages(name, [own] if isinstance(own, str) else own)
 
 
 def _check_images(work: Workspace, findings: Findings) -> pd.DataFrame | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,11 +52,22 @@ def load_regular(work: Workspace, wanted: Preprocessing) -> StimulusSet:
     source = work.settings.images.source
     if source == "packaged":
         return packaged_photographs(wanted)
-    return load_photographs(work.source(source), wanted, **_reading(work))
+    return load_photographs(work.source(source), wanted, **how_read(work))
 
 
-def _reading(work: Workspace) -> dict[str, Any]:
-    """Return how the levels of photographs are read."""
+def how_read(work: Workspace) -> dict[str, Any]:
+    """Return how the levels of photographs are read.
+
+    Parameters
+    ----------
+    work : Workspace
+        The study.
+
+    Returns
+    -------
+    dict
+        Arguments of `stimuli_gen.load_photographs`.
+    """
     images = work.settings.images
     return {"bits": images.bits or None, "icc": images.icc}
 
@@ -126,7 +138,7 @@ def stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
             images = read_stimuli(source, in_memory=None)
         else:
             preprocessing = model_entry(work.settings.model.name).preprocessing
-            images = load_photographs(source, preprocessing, **_reading(work))
+            images = load_photographs(source, preprocessing, **how_read(work))
         write_stimuli(named(work.model, images), folder)
     pictures = [folder / "png" / f"{image_id}.png" for image_id in images.ids]
     return [folder / "stimuli.h5", folder / "stimuli.csv", *pictures]
@@ -227,12 +239,25 @@ def seen_by(model: StagedModel, images: StimulusSet, folder: Path) -> StimulusSe
     size = tuple(images.images.shape[2:])
     if size == model.preprocessing.size:
         return images
-    pictures = _pictures(folder, images)
+    pictures = pictures_in(folder, images)
     return load_photographs(pictures, model.preprocessing)
 
 
-def _pictures(folder: Path, images: StimulusSet) -> list[Path]:
-    """Name the PNG files of images in a folder."""
+def pictures_in(folder: Path, images: StimulusSet) -> list[Path]:
+    """Name the PNG files of images in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder that `stimuli_gen.write_pictures` wrote into.
+    images : StimulusSet
+        The images.
+
+    Returns
+    -------
+    list of Path
+        One an image, in order.
+    """
     names = [f"{file_name(image_id)}.png" for image_id in images.ids]
     return [folder / "png" / name for name in names]
 
@@ -241,8 +266,19 @@ def _pictures(folder: Path, images: StimulusSet) -> list[Path]:
 
 
 def set_name(names: Iterable[str]) -> str:
-    """Name a set of networks, and its folder."""
-    return "+".join(names)
+    """Name a set of networks, and its folder.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Networks; ``:`` and ``/`` of their names, which no folder can have, become ``_``.
+
+    Returns
+    -------
+    str
+        Names with ``+`` between them.
+    """
+    return re.sub(r"[:/\\]", "_", "+".join(names))
 
 
 def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Path]:
@@ -256,16 +292,11 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
     chosen = work.settings.metamers
     batch_size = work.settings.run.batch_size
     names = chosen.sets[number]
-    networks = [_load_network(work, name) for name in names]
-    height, width = networks[0].preprocessing.size
-    if chosen.image_size or height == width:
-        networks = at_one_size(networks, chosen.image_size or height)
-    photographs = _chosen_photographs(work, networks[0])
-    stages = read_stages(chosen.stage)
-    if isinstance(stages, dict):
-        stages = {name: stage for name, stage in stages.items() if name in names}
+    networks = load_together(work, names, chosen.image_size)
+    photographs = chosen_photographs(work, networks[0], "metamers")
+    stages = stages_of(chosen.stage, names)
     matches = match_stages(networks, stages)
-    nulls = _nulls(work, networks, matches)
+    nulls = measure_nulls(work, networks, matches, "metamers")
     options: dict[str, Any] = dict(chosen.overrides)
     if chosen.steps:
         options["steps"] = chosen.steps
@@ -292,7 +323,7 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
     judged = with_validity(judged, networks, matches, photographs, folder, nulls, batch_size)
     both = concat_stimuli([photographs, judged])
     write_records(both, folder)
-    return [folder / "stimuli.h5", folder / "stimuli.csv", *_pictures(folder, both)]
+    return [folder / "stimuli.h5", folder / "stimuli.csv", *pictures_in(folder, both)]
 
 
 def ask_evaluators(work: Workspace, progress: Progress) -> Iterable[Path]:
@@ -302,7 +333,7 @@ def ask_evaluators(work: Workspace, progress: Progress) -> Iterable[Path]:
     chosen = work.settings.metamers
     rows: list[dict[str, Any]] = []
     for number, name in enumerate(chosen.evaluators):
-        evaluator = _load_network(work, name)
+        evaluator = load_network(work, name)
         for names in chosen.sets:
             folder = work.path("metamers", set_name(names))
             both = read_stimuli(folder, in_memory=None).as_shown()
@@ -352,49 +383,172 @@ def _metamer_rows(
     return rows
 
 
-def _load_network(work: Workspace, name: str) -> StagedModel:
-    """Load a network, with the weights of the settings where it is the one under study."""
+def load_network(work: Workspace, name: str) -> StagedModel:
+    """Load a network, with the weights of the settings where it is the one under study.
+
+    Parameters
+    ----------
+    work : Workspace
+        The study.
+    name : str
+        Name of the network.
+
+    Returns
+    -------
+    StagedModel
+        On the device of ``[run]``.
+    """
     if name == work.settings.model.name:
         return work.model
     return load_model(name, device=work.settings.run.device)
 
 
-def _chosen_photographs(work: Workspace, network: StagedModel) -> StimulusSet:
-    """Load the photographs that were chosen, as the networks of a set see them."""
+def load_together(work: Workspace, names: Sequence[str], image_size: int) -> list[StagedModel]:
+    """Load networks that are to see the same images.
+
+    Parameters
+    ----------
+    work : Workspace
+        The study.
+    names : sequence of str
+        Names of the networks.
+    image_size : int
+        Height and width in pixels; 0: those of the first network, where these are equal.
+
+    Returns
+    -------
+    list of StagedModel
+        In the same order.
+    """
+    networks = [load_network(work, name) for name in names]
+    height, width = networks[0].preprocessing.size
+    if image_size or height == width:
+        networks = at_one_size(networks, image_size or height)
+    return networks
+
+
+def stages_of(text: str, names: Sequence[str]) -> str | list[str] | dict[str, list[str]]:
+    """Read the stages of some networks of a section.
+
+    Parameters
+    ----------
+    text : str
+        See `neurometamer.commands.metamers.read_stages`.
+    names : sequence of str
+        The networks.
+
+    Returns
+    -------
+    str, list of str or dict of str to list of str
+        Stages of all, or of each of these networks.
+    """
+    stages = read_stages(text)
+    if isinstance(stages, dict):
+        return {name: stage for name, stage in stages.items() if name in names}
+    return stages
+
+
+def chosen_photographs(work: Workspace, network: StagedModel, section: str) -> StimulusSet:
+    """Load the photographs that a section chooses, as a network sees them.
+
+    Parameters
+    ----------
+    work : Workspace
+        The study.
+    network : StagedModel
+        The network, or the first of several that see the same images.
+    section : str
+        Section of the settings with ``photographs``.
+
+    Returns
+    -------
+    StimulusSet
+        Photographs.
+
+    Raises
+    ------
+    InputError
+        When there are fewer, or none of that name.
+    """
     images = load_regular(work, network.preprocessing)
-    wanted = work.settings.metamers.photographs
+    wanted = getattr(work.settings, section).photographs
+    return images.select(ids=choose_ids(images.ids, wanted, section))
+
+
+def choose_ids(ids: Sequence[str], wanted: int | Sequence[str], section: str) -> list[str]:
+    """Choose photographs by their number or their ids.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        All photographs.
+    wanted : int or sequence of str
+        How many of the first ones, 0 for all, or their ids.
+    section : str
+        Section of the settings, for the message.
+
+    Returns
+    -------
+    list of str
+        Ids.
+
+    Raises
+    ------
+    InputError
+        When there are fewer, or none of that name.
+    """
     if not isinstance(wanted, int):
         for image_id in wanted:
-            if image_id not in images.ids:
-                raise unknown_name("photograph of [metamers]", image_id, images.ids)
-        return images.select(ids=list(wanted))
-    if wanted > len(images):
+            if image_id not in ids:
+                raise unknown_name(f"photograph of [{section}]", image_id, ids)
+        return list(wanted)
+    if not 0 <= wanted <= len(ids):
         raise InputError(
-            f"[metamers] asks for {wanted} photographs; there are {len(images)}. Give photographs "
-            f"up to {len(images)}, or 0 for all."
+            f"[{section}] asks for {wanted} photographs; there are {len(ids)}. Give photographs "
+            f"up to {len(ids)}, or 0 for all."
         )
-    first = images.ids[: wanted or None]
-    return images.select(ids=list(first))
+    return list(ids[: wanted or None])
 
 
-def _nulls(
-    work: Workspace, networks: list[StagedModel], matches: Iterable[Match]
+def measure_nulls(
+    work: Workspace, networks: list[StagedModel], matches: Iterable[Match], section: str
 ) -> list[NullDistribution]:
-    """Measure for each network how similar its responses to different photographs are."""
-    n_pairs = work.settings.metamers.null_pairs
+    """Measure for each network how similar its responses to different photographs are.
+
+    Parameters
+    ----------
+    work : Workspace
+        The study.
+    networks : list of StagedModel
+        The networks.
+    matches : iterable of Match
+        What of each is matched.
+    section : str
+        Section of the settings with ``null_pairs``.
+
+    Returns
+    -------
+    list of NullDistribution
+        One a network; none where no pairs are wanted.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than two photographs.
+    """
+    n_pairs = getattr(work.settings, section).null_pairs
     if not n_pairs:
         return []
     images = load_regular(work, networks[0].preprocessing)
     if len(images) < 2:
-        raise InputError(
-            f"a null needs two photographs, not {name_ids(images.ids)}; set [metamers] "
-            "null_pairs = 0."
-        )
+        cure = "; set [metamers] null_pairs = 0" if section == "metamers" else "; give more"
+        raise InputError(f"a null needs two photographs, not {name_ids(images.ids)}{cure}.")
     nulls = []
     for network, match in zip(networks, matches, strict=True):
         model = knows(network, match)
         height, width = model.preprocessing.size
-        name = file_name(f"{model.name}-{height}x{width}.h5")
+        before = "" if section == "metamers" else f"{section}-"
+        name = file_name(f"{before}{set_name([model.name])}-{height}x{width}.h5")
         null = null_distribution(
             model,
             images,

@@ -357,6 +357,10 @@ def _notes(work: Workspace) -> list[str]:
     if "success" in table:
         for row in table[table["success"].eq(False)].itertuples():
             notes.append(f"{row.id} did not meet its criterion: {row.why_not}")
+    failures = work.path("tables", "failures.csv")
+    if failures.is_file():
+        for row in read_table(failures).itertuples():
+            notes.append(f"{row.id} ({row.made_for}) did not meet its criterion: {row.why_not}")
     pairs = image_pairs(work)
     lacking = [f"RE-{kind}" for kind in ("AN", "AI") if kind not in pairs]
     if lacking:

@@ -67,6 +67,12 @@ RDMS = "neurometamer.rsa.compute:compute_rdms"
 BRAIN_RDMS = "neurometamer.rsa.compute:pattern_rdms"
 IMAGE_TYPES = "neurometamer.rsa.image_types.options:ImageTypeOptions"
 ENCODING = "neurometamer.encoding.design:EncodingOptions"
+CLASSES = "stimuli_gen.controversial:controversial_images"
+PLACES = "stimuli_gen.controversial_stages:controversial_representations"
+SEARCH = "stimuli_gen.pairs:Search"
+DIVERGENT = "stimuli_gen.divergent:divergent_metamers"
+DISTORTIONS = "stimuli_gen.eigendistortions:eigendistortions"
+SPECTRUM = "stimuli_gen.jacobians:Spectrum"
 RUN = "neurometamer.run_options:RunOptions"
 
 OBJECTIVES = "stimuli_gen.adversarial:OBJECTIVES"
@@ -392,6 +398,161 @@ class Metamers(Section):
             sets = [list(names) for names in self.sets]
             raise ValueError(
                 f"sets must differ, and each name at least one network, and none twice; got {sets}"
+            )
+        return self
+
+
+def _two_each(pairs: tuple[tuple[str, ...], ...]) -> None:
+    """Refuse pairs of networks that are none."""
+    is_wrong = [len(names) != 2 or bool(duplicates(names)) for names in pairs]
+    if any(is_wrong) or duplicates(pairs):
+        given = [list(names) for names in pairs]
+        raise ValueError(
+            f"pairs must differ, and each name two different networks, A and B; got {given}"
+        )
+
+
+class Controversial(Section):
+    """Controversial images: two networks are sure of two classes, or represent them differently.
+
+    There are none by default.
+    """
+
+    pairs: tuple[tuple[str, ...], ...] = ()
+    """Pairs of networks, A and B, e.g. [["efficientnet_lite0", "alexnet"]]; empty: no controversial
+    images are made."""
+    stage: str = ""
+    """Stage of both, early, middle, late, a fraction of depth, or NAME=STAGE between commas, at
+    which their representations are to differ; empty: their classes are."""
+    confidence: Share = setting(CLASSES, "confidence", description="Without a stage. {meaning}")
+    target_a: str = setting(CLASSES, "target_a")
+    """Without a stage. Class that A is to see: "own" (A's class of the photograph), "random", a
+    class, or a CSV with the columns id and target."""
+    target_b: str = setting(CLASSES, "target_b")
+    """Without a stage. Class that B is to see, never that of A: "random" (any but that of A),
+    "own", a class, or a CSV."""
+    readout: str = setting(CLASSES, "readout", choices="stimuli_gen.controversial:READOUTS")
+    """Without a stage. What is raised: "log_probability", for networks with a softmax, or
+    "logit"."""
+    sharpness: float = setting(CLASSES, "sharpness", description="Without a stage. {meaning}", gt=0)
+    max_agreement: float = setting(
+        PLACES, "max_agreement", description="With a stage. {meaning}", gt=-1, lt=1
+    )
+    bank: str = ""
+    """With a stage. Folder of photographs, or CSV with the column file, with which each image is
+    compared; empty: the photographs of the study."""
+    start: str = setting(SEARCH, "start", choices="stimuli_gen.presets:STARTS")
+    """First image: noise ("uniform", as in Golan et al. 2020, "normal", "l1_ball"), a gray level
+    ("constant"), or the photograph ("reference")."""
+    start_level: float = setting(SEARCH, "start_level", ge=0, le=1)
+    """Level of the start, pixels in [0, 1]."""
+    start_spread: float = setting(SEARCH, "start_spread", ge=0)
+    """Spread of the start, pixels in [0, 1]."""
+    pull: float = setting(SEARCH, "pull", description="{meaning}", ge=0)
+    parametrization: str = setting(
+        SEARCH,
+        "parametrization",
+        description="{meaning}",
+        choices="stimuli_gen.synthesis.optimizers:PARAMETRIZATIONS",
+    )
+    step_rule: str = setting(SEARCH, "step_rule", choices=STEP_RULES)
+    """How a gradient becomes a step."""
+    optimizer: str = setting(
+        SEARCH, "optimizer", choices="stimuli_gen.synthesis.optimizers:OPTIMIZERS"
+    )
+    """How steps follow from gradients."""
+    step_size: float = setting(SEARCH, "step_size", description="{meaning}", gt=0)
+    max_steps: int = setting(SEARCH, "max_steps", ge=1)
+    """Steps after which an image is given up; it is told as failed."""
+    photographs: int | tuple[str, ...] = 0
+    """Number of photographs, the first ones, or their ids; 0: all."""
+    image_size: int = Field(0, ge=0)
+    """Height and width in pixels that both networks see; 0: those of A."""
+    mode: str = setting(RUN, "mode", choices=MODES)
+    """"fast": cheaper arithmetic on the way, judged exactly."""
+
+    @model_validator(mode="after")
+    def _settings_fit_stage(self) -> Self:
+        _two_each(self.pairs)
+        of_classes = ("confidence", "target_a", "target_b", "readout", "sharpness")
+        useless = of_classes if self.stage else ("max_agreement", "bank")
+        fields = type(self).model_fields
+        given = [name for name in useless if getattr(self, name) != fields[name].get_default()]
+        if given:
+            what = "is a stage" if self.stage else "is no stage"
+            raise ValueError(f"there {what}, so {name_ids(given)} has no effect; leave that out")
+        return self
+
+
+class Divergent(Section):
+    """Maximally different metamers: the photograph to one network, not to another.
+
+    There are none by default.
+    """
+
+    pairs: tuple[tuple[str, ...], ...] = ()
+    """Pairs of networks: A, for which the images are metamers, and B, for which they are none;
+    empty: none are made."""
+    stage: str = "late"
+    """Stage of both: its name, early, middle, late, a fraction of depth, or NAME=STAGE between
+    commas."""
+    preset: str = setting(DIVERGENT, "preset", choices="stimuli_gen.presets:PRESETS")
+    """How steps are taken: "feather2023", "boehm2025", "pixels" or "fast"; only "fast" has a prior
+    of natural images."""
+    steps: int = Field(0, ge=0)
+    """Gradient steps at most; 0: the preset's."""
+    apart: float = setting(DIVERGENT, "apart", description="{meaning}", gt=0)
+    null_quantile: float = setting(DIVERGENT, "null_quantile", description="{meaning}", gt=0, le=1)
+    null_pairs: int = Field(1000, ge=1)
+    """Pairs of the study's photographs whose similarity A's match has to exceed, and B's not."""
+    photographs: int | tuple[str, ...] = 0
+    """Number of photographs, the first ones, or their ids; 0: all."""
+    image_size: int = Field(0, ge=0)
+    """Height and width in pixels that both networks see; 0: those of A."""
+    mode: str = setting(RUN, "mode", choices=MODES)
+    """"fast": cheaper arithmetic on the way, judged exactly."""
+    overrides: dict[Name, bool | int | float | str] = {}
+    """Other numbers of the preset to change, by name."""
+
+    @model_validator(mode="after")
+    def _pairs_are_pairs(self) -> Self:
+        _two_each(self.pairs)
+        return self
+
+
+class Eigendistortion(Section):
+    """Eigendistortions: the changes of a photograph that a stage sees best and least.
+
+    There are none by default.
+    """
+
+    stages: tuple[str, ...] = ()
+    """Stages, each alone: names, early, middle, late or fractions of depth; empty: no
+    eigendistortions are made."""
+    models: tuple[str, ...] = ()
+    """Networks that have these stages; empty: the one under study."""
+    strength: float = setting(DISTORTIONS, "strength", description="{meaning}", gt=0)
+    share: Share = setting(DISTORTIONS, "share", description="{meaning}")
+    n_each: int = setting(SPECTRUM, "n_each", description="{meaning}", ge=1)
+    method: str = setting(SPECTRUM, "method", choices="stimuli_gen.jacobians:SOLVERS")
+    """"auto": the whole Jacobian where it is small, else Krylov spaces; or "jacobian" or
+    "krylov"."""
+    tolerance: float = setting(SPECTRUM, "tolerance", description="{meaning}", gt=0)
+    max_products: int = setting(SPECTRUM, "max_products", description="{meaning}", ge=1)
+    photographs: int | tuple[str, ...] = 0
+    """Number of photographs, the first ones, or their ids; 0: all."""
+    image_size: int = Field(0, ge=0)
+    """Height and width in pixels that the networks see; 0: each its own."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for key in ("stages", "models"):
+            if again := duplicates(getattr(self, key)):
+                raise ValueError(f"{key}: {name_ids(again)} occur more than once; name each once")
+        if self.models and not self.stages:
+            raise ValueError(
+                f"there are models ({name_ids(self.models)}) and no stages; give stages, or leave "
+                "them out"
             )
         return self
 
@@ -882,9 +1043,11 @@ class Selection(Section):
 
     voxels_per_roi: int = Field(80, ge=0)
     """The best so many of each region (and hemisphere); 0 keeps all."""
-    image_type: Literal["RE", "AN", "AI", "all"] = "RE"
+    image_type: Literal[
+        "RE", "AN", "AI", "metamer", "control", "controversial", "eigendistortion", "all"
+    ] = "RE"
     """Images on which voxels are judged: regular ones, so that AN and AI never choose their own
-    voxels; with another type every page says so."""
+    voxels; with another type every page says so. Those after AI are kinds of [images] ready."""
     criterion: str = setting(
         VOXELS,
         "criterion",
@@ -1153,6 +1316,9 @@ class StudySettings(Section):
     interference: Interference = Interference()
     transfer: Transfer = Transfer()
     metamers: Metamers = setting(default=Metamers(), later=True)
+    controversial: Controversial = setting(default=Controversial(), later=True)
+    divergent: Divergent = setting(default=Divergent(), later=True)
+    eigendistortion: Eigendistortion = setting(default=Eigendistortion(), later=True)
     brain: Brain = Brain()
     glm: Glm = Glm()
     selection: Selection = Selection()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import resources
@@ -17,7 +17,13 @@ from fmri.series import hemisphere_files
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 from neurometamer.store import read_table
-from neurometamer.study import brain_steps, contrast_maps, image_steps, result_steps
+from neurometamer.study import (
+    brain_steps,
+    contrast_maps,
+    disagreement_steps,
+    image_steps,
+    result_steps,
+)
 from neurometamer.study.brain_steps import mesh_files, scanned, subject_names, with_contrasts
 from neurometamer.study.checks import Problem, find_problems, raise_errors
 from neurometamer.study.contrast_maps import localizer_files
@@ -216,10 +222,16 @@ def failed_stimuli(folder: str | Path) -> list[str]:
         Ids; empty when all did.
     """
     table = read_table(Path(folder) / "stimuli" / "stimuli.csv", required=["id"])
-    if "success" not in table:
-        return []
-    has_failed = table["success"].astype(str) == "False"
-    return table["id"][has_failed].tolist()
+    failed: list[str] = []
+    if "success" in table:
+        has_failed = table["success"].astype(str) == "False"
+        failed = table["id"][has_failed].tolist()
+    others = Path(folder) / "tables" / "failures.csv"
+    if others.is_file():
+        table = read_table(others, required=["id", "made_for"])
+        for image_id, made_for in zip(table["id"], table["made_for"], strict=True):
+            failed.append(f"{image_id} ({made_for})")
+    return failed
 
 
 @checked
@@ -343,12 +355,13 @@ def _subjects(work: Workspace) -> list[Part]:
     return parts
 
 
-def _metamer_sets(work: Workspace) -> list[Part]:
+def _sets_of(sets: Iterable[Sequence[str]], between: str = " and ") -> list[Part]:
+    """Make a part of each set of networks, or of a network with its stage."""
     parts = []
-    for number, names in enumerate(work.settings.metamers.sets):
+    for number, names in enumerate(sets):
         part = Part(
             name=str(number + 1),
-            title=" and ".join(names),
+            title=between.join(names),
             arguments={"number": number},
         )
         parts.append(part)
@@ -401,6 +414,14 @@ def _target_files(section: str, work: Workspace, part: str) -> list[Path]:
     if mask:
         files.append(work.source(mask))
     return files
+
+
+def _controversial_files(work: Workspace, part: str) -> list[Path]:
+    """List the tables of targets, and the photographs with which images are compared."""
+    chosen = work.settings.controversial
+    targets = [name for name in (chosen.target_a, chosen.target_b) if name.endswith(".csv")]
+    files = [work.source(name) for name in targets]
+    return [*files, *_image_files(work.source(chosen.bank))] if chosen.bank else files
 
 
 def _subject_files(work: Workspace, subject: str) -> list[Path]:
@@ -509,7 +530,7 @@ STEPS: dict[str, StepEntry] = {
         title="metamers of {part}",
         run=image_steps.make_set,
         when=lambda work: bool(work.settings.metamers.sets),
-        parts=_metamer_sets,
+        parts=lambda work: _sets_of(work.settings.metamers.sets),
         sections=("images", "model", "metamers"),
         reads=(_photograph_files, _weights_file),
         writes=("metamers/*",),
@@ -522,6 +543,42 @@ STEPS: dict[str, StepEntry] = {
         sections=("model", "metamers"),
         reads=(_weights_file,),
         writes=("tables/metamers.csv",),
+    ),
+    "controversial": StepEntry(
+        title="controversial images of {part}",
+        run=disagreement_steps.controversial,
+        parts=lambda work: _sets_of(work.settings.controversial.pairs),
+        sections=("images", "model", "controversial"),
+        reads=(_photograph_files, _weights_file, _controversial_files),
+        writes=("controversial/*",),
+    ),
+    "divergent": StepEntry(
+        title="maximally different metamers of {part}",
+        run=disagreement_steps.divergent,
+        parts=lambda work: _sets_of(work.settings.divergent.pairs),
+        sections=("images", "model", "divergent"),
+        reads=(_photograph_files, _weights_file),
+        writes=("divergent/*",),
+    ),
+    "eigendistortion": StepEntry(
+        title="eigendistortions of {part}",
+        run=disagreement_steps.eigendistortion,
+        parts=lambda work: _sets_of(disagreement_steps.distorted_networks(work), " at "),
+        sections=("images", "model", "eigendistortion"),
+        reads=(_photograph_files, _weights_file),
+        writes=("eigendistortion/*",),
+    ),
+    "disagreement": StepEntry(
+        title="what networks say to the images on which they disagree",
+        run=disagreement_steps.tables,
+        when=lambda work: bool(disagreement_steps.made_sets(work)),
+        needs=("controversial", "divergent", "eigendistortion"),
+        writes=(
+            "tables/controversial.csv",
+            "tables/divergent.csv",
+            "tables/eigendistortion.csv",
+            "tables/failures.csv",
+        ),
     ),
     "cortex": StepEntry(
         title="simulated cortex",

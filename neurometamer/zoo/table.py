@@ -236,7 +236,8 @@ def expand_sets(names: str | Sequence[str]) -> list[str]:
     Parameters
     ----------
     names : str or sequence of str
-        Names of networks, and of sets (`MODEL_SETS`, each starts with ``set:``).
+        Names of networks, and of sets (`MODEL_SETS`, each starts with ``set:``); several in a text
+        stand between commas. The path of a file may hold commas itself.
 
     Returns
     -------
@@ -252,10 +253,17 @@ def expand_sets(names: str | Sequence[str]) -> list[str]:
     --------
     >>> expand_sets(["set:robust-cnn", "alexnet"])
     ['convnext_base_robust', 'alexnet_robust', 'resnet18_robust', 'alexnet']
+    >>> expand_sets("alexnet, vgg19")
+    ['alexnet', 'vgg19']
     """
+    listed: list[str] = []
+    for text in [names] if isinstance(names, str) else names:
+        is_file = "," in str(text) and Path(text).is_file()
+        parts = [text] if is_file else [part.strip() for part in str(text).split(",")]
+        listed += [part for part in parts if part]
     expanded: list[str] = []
-    for name in [names] if isinstance(names, str) else names:
-        if not str(name).startswith("set:"):
+    for name in listed:
+        if not name.startswith("set:"):
             expanded.append(name)
         elif name in MODEL_SETS:
             expanded += MODEL_SETS[name]

@@ -50,6 +50,11 @@ def test_controversial_images_are_written_judged_and_counted(words, tmp_path, in
     met = int(table["success"].sum())
     assert met and f"{met} of 5 images meet their criterion on the saved PNG" in done.stdout
     assert done.exit_code == (met < 5)
+    failures = pd.read_csv(out / "failures.csv")
+    assert failures["id"].tolist() == table["id"][~table["success"]].tolist()
+    if met < 5:
+        share = f"{5 - met} of 5 ({(5 - met) / 5:.0%}) failed: allow more steps"
+        assert share in done.stderr and failures["what_to_try"].notna().all()
     pictures = np.stack([read_png(out / "png" / f"{name}.png") for name in table["id"]])
     for model in networks():
         seen = predict(model, pictures)
@@ -58,7 +63,8 @@ def test_controversial_images_are_written_judged_and_counted(words, tmp_path, in
         assert (own[table["success"]] >= 0.3).all()
     first = read_stimuli(out)
     assert first.provenance["settings"]["disagreement"] == "classes"
-    again = invoke(map(str, asked))  # finished images are read, not made again
+    with_comma = [*asked[:2], "--models", ",".join(NAMES), *asked[4:]]
+    again = invoke(map(str, with_comma))  # finished images are read, not made again
     assert again.exit_code == done.exit_code
     np.testing.assert_array_equal(read_stimuli(out).images, first.images)
     other = invoke(map(str, [*asked, "--sharpness", 3]))
@@ -100,6 +106,7 @@ def test_divergent_metamers_need_both_nulls(words, photographs, tmp_path, invoke
     table = pd.read_csv(out / "stimuli.csv")
     assert set(table["model"]) == {NAMES[0]} and set(table["unlike_model"]) == {NAMES[1]}
     assert table[f"unlike_{NAMES[1]}"].all()  # untrained networks: seldom a metamer of both
+    assert (table["what_to_try"].isna() == table["success"]).all()
     alone = invoke(map(str, [*asked, "--nulls", nulls[0]]))
     assert f"0 null distributions of {NAMES[1]}" in str(alone.exception)
 
@@ -123,6 +130,10 @@ def test_what_does_not_fit_is_refused(photographs, tmp_path):
     given = {"images": photographs, "out": tmp_path / "o", "weights": "random"}
     with pytest.raises(InputError, match=r"two networks are compared, not 1 \(alexnet\)"):
         commands.stimuli_controversial("alexnet", **given)
+    with pytest.raises(InputError, match=r"not 3 \(a, b, c\); name two different ones"):
+        commands.stimuli_controversial("a,b, c", **given)
+    with pytest.raises(InputError, match=r"not 1 \(alexnet\); name two different ones"):
+        commands.stimuli_divergent(["alexnet"] * 2, stage="late", nulls=[], **given)
     with pytest.raises(InputError, match="there is no stage, so max_agreement has no effect"):
         commands.stimuli_controversial(NAMES, **given, max_agreement=0.1)
     sized = ["efficientnet_lite0", "efficientnet_lite1"]

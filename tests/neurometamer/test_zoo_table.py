@@ -99,6 +99,11 @@ def test_sets_stand_for_their_networks():
     assert expand_sets("set:cnn") == ["convnext_base", "alexnet", "resnet50", "resnet18"]
     assert expand_sets(["alexnet", "set:cnn"])[0] == "alexnet"
     assert len(expand_sets(["set:cnn", "set:transformers"])) == 8
+    assert expand_sets(["alexnet, vgg19", "set:cnn,vgg19"])[:3] == [
+        "alexnet",
+        "vgg19",
+        "convnext_base",
+    ]
     for members in MODEL_SETS.values():
         assert set(members) <= set(MODELS)
     robust = [MODELS[name] for name in MODEL_SETS["set:robust-transformers"]]

@@ -21,7 +21,7 @@ from stimuli_gen import (
     stage_model,
     write_pictures,
 )
-from stimuli_gen.divergent import DECIBELS, likeness
+from stimuli_gen.divergent import DECIBELS, likeness, what_to_try
 from stimuli_gen.similarity import CRITERIA, METRICS
 
 PLAIN = Preprocessing(
@@ -146,6 +146,16 @@ def test_twins_cannot_be_told_apart(pair, everyone, nulls):
     assert not made.table["success"].any()
     for text in made.table["why_not"]:
         assert "twin: above the median null pair in" in text or "net0 late: not above" in text
+    for advice in made.table["what_to_try"]:
+        assert "apart" in advice or "networks of other training" in advice
+
+
+def test_what_may_help_depends_on_what_failed():
+    assert what_to_try("A", "B", True, True, True) == ""
+    assert "a larger apart" in what_to_try("A", "B", True, False, False)
+    assert "a smaller apart" in what_to_try("A", "B", False, True, False)
+    assert "A and B are much alike" in what_to_try("A", "B", False, False, False)
+    assert "smaller steps" in what_to_try("A", "B", False, True, True)
 
 
 def test_a_match_asked_for_by_its_error_is_judged_too(pair, everyone, nulls):
