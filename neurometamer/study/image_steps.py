@@ -133,10 +133,13 @@ def stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 
 def named(model: StagedModel, given: StimulusSet) -> StimulusSet:
-    """Add the first class of a network and its probability, where the table lacks them."""
+    """Add the first class of a network and its probability, where the table lacks them.
+
+    A network without classes adds nothing.
+    """
     from stimuli_gen.models import predict
 
-    if "top1_index" in given.table:
+    if "top1_index" in given.table or not model.has_classes:
         return given
     probabilities = predict(model, given.as_shown().images).astype(float)
     top = probabilities.argmax(axis=1)

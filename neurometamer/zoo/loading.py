@@ -33,10 +33,11 @@ def list_models() -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a model: name, title, library, architecture, parameters, input_size (px), stages,
-        depths (modules at 20, 50 and 80 % of depth), training, threat, epsilon, offline (weights
+        depths (modules at 20, 50 and 80 % of depth), output (classes or embedding), training,
+        threat, epsilon, offline (weights
         come from the package index), available (default weights are on this machine now, or it
         needs none), weights_tag, weights_file, weights_url,
-        sha256, license, reference, notes, sets.
+        sha256, license, reference, cites (keys of `neurometamer.zoo.table.WORKS`), notes, sets.
 
     Examples
     --------
@@ -60,6 +61,7 @@ def list_models() -> pd.DataFrame:
                 "input_size": entry.preprocessing.size[0],
                 "stages": " ".join(entry.stages),
                 "depths": " ".join(entry.depths),
+                "output": entry.output,
                 "training": entry.training,
                 "threat": entry.threat,
                 "epsilon": entry.epsilon,
@@ -71,6 +73,7 @@ def list_models() -> pd.DataFrame:
                 "sha256": entry.sha256,
                 "license": entry.license,
                 "reference": entry.reference,
+                "cites": " ".join(entry.cites),
                 "notes": entry.notes,
                 "sets": " ".join(sets),
             }
@@ -147,6 +150,7 @@ def load_model(
         name=known_as,
         weights=tag,
         trained=not is_random,
+        has_classes=entry.has_classes,
         device=target,
     )
     return greyscale_view(model) if name.endswith(GREY) else model

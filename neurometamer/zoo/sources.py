@@ -55,6 +55,7 @@ def _with_known_stages(entry: ModelEntry) -> ModelEntry:
     for known in MODELS.values():
         if (known.library, known.architecture) == (entry.library, entry.architecture):
             entry = replace(entry, parameters=known.parameters, depths=known.depths)
+            entry = replace(entry, cites=known.cites[:1], output=known.output)
             return replace(entry, stages=known.stages)
     return entry
 
