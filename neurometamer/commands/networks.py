@@ -82,7 +82,7 @@ def models_show(name: str) -> str:
     ----------
     name : str
         Name of a network: one of ``neurometamer models list``, ``timm:NAME``,
-        ``torchvision:NAME``, ``robustbench:imagenet/Linf/NAME``, or a TOML file.
+        ``torchvision:NAME``, ``robustbench:CORPUS/THREAT/NAME``, or a TOML file.
 
     Returns
     -------

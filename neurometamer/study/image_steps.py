@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 def photographs(work: Workspace) -> StimulusSet:
     """Load the regular images as the network under study wants them."""
-    entry = model_entry(work.settings.model.name)
+    entry = model_entry(work.network(work.settings.model.name))
     return load_regular(work, entry.preprocessing)
 
 
@@ -125,7 +125,8 @@ def stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
         if (source / "stimuli.h5").is_file():
             images = read_stimuli(source, in_memory=None)
         else:
-            preprocessing = model_entry(work.settings.model.name).preprocessing
+            name = work.network(work.settings.model.name)
+            preprocessing = model_entry(name).preprocessing
             images = load_photographs(source, preprocessing, **_reading(work))
         write_stimuli(named(work.model, images), folder)
     pictures = [folder / "png" / f"{image_id}.png" for image_id in images.ids]
@@ -179,7 +180,7 @@ def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
         names = [work.settings.model.name, *work.settings.transfer.models]
     rows: list[dict[str, Any]] = []
     for number, name in enumerate(names):
-        evaluator = work.model if number == 0 else load_model(name, device=work.settings.run.device)
+        evaluator = work.model if number == 0 else _load_network(work, name)
         seen = seen_by(evaluator, images, work.path("stimuli"))
         probabilities = predict(evaluator, seen.images, work.settings.run.batch_size).astype(float)
         answers = pd.Series(probabilities.argmax(axis=1), index=images.table["id"])
@@ -244,8 +245,8 @@ def _pictures(folder: Path, images: StimulusSet) -> list[Path]:
 
 
 def set_name(names: Iterable[str]) -> str:
-    """Name a set of networks, and its folder."""
-    return "+".join(names)
+    """Name a set of networks, and its folder; a TOML file is named without its ending."""
+    return "+".join(name.removesuffix(".toml").replace("/", "_") for name in names)
 
 
 def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Path]:
@@ -266,7 +267,8 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
     photographs = _chosen_photographs(work, networks[0])
     stages = read_stages(chosen.stage)
     if isinstance(stages, dict):
-        stages = {name: stage for name, stage in stages.items() if name in names}
+        pairs = zip(names, networks, strict=True)
+        stages = {network.name: stages[name] for name, network in pairs if name in stages}
     matches = match_stages(networks, stages)
     nulls = _nulls(work, networks, matches)
     options: dict[str, Any] = dict(chosen.overrides)
@@ -359,7 +361,7 @@ def _load_network(work: Workspace, name: str) -> StagedModel:
     """Load a network, with the weights of the settings where it is the one under study."""
     if name == work.settings.model.name:
         return work.model
-    return load_model(name, device=work.settings.run.device)
+    return load_model(work.network(name), device=work.settings.run.device)
 
 
 def _chosen_photographs(work: Workspace, network: StagedModel) -> StimulusSet:

@@ -30,6 +30,7 @@ from neurometamer.study.settings import (
     read_settings,
 )
 from neurometamer.study.words import in_words_of_settings, setting_names
+from neurometamer.zoo.sources import own_files
 from stimuli_gen.photograph_lists import list_photographs
 
 EVERYTHING = "*"
@@ -356,11 +357,17 @@ def _metamer_sets(work: Workspace) -> list[Part]:
 
 
 def _weights_file(work: Workspace, part: str = "") -> list[Path]:
-    """Name the file of the network's weights, where it has one."""
-    weights = work.settings.model.weights
-    if weights in ("default", "random"):
-        return []
-    return [work.source(weights)]
+    """Name the file of the network's weights, where it has one, and those of own networks."""
+    settings = work.settings
+    names = [settings.model.name, *settings.transfer.models, *settings.metamers.evaluators]
+    for members in settings.metamers.sets:
+        names += members
+    files = []
+    for name in dict.fromkeys(names):
+        files += own_files(work.network(name))
+    if settings.model.weights not in ("default", "random"):
+        files.append(work.source(settings.model.weights))
+    return files
 
 
 def _photograph_files(work: Workspace, part: str = "") -> list[Path]:
@@ -489,6 +496,7 @@ STEPS: dict[str, StepEntry] = {
         run=image_steps.transfer,
         needs=("stimuli",),
         sections=("transfer",),
+        reads=(_weights_file,),
         writes=("tables/transfer.csv",),
     ),
     "activations": StepEntry(

@@ -95,7 +95,7 @@ def load_model(
     ----------
     name : str
         See `neurometamer.zoo.model_entry`: a key of `MODELS`, ``timm:NAME``, ``torchvision:NAME``,
-        ``robustbench:imagenet/Linf/NAME`` or a TOML file; with `GREY` at its end, a view of it that
+        ``robustbench:CORPUS/THREAT/NAME`` or a TOML file; with `GREY` at its end, a view of it that
         sees luminance only.
     weights : str or path
         ``"default"`` (those of the entry), ``"random"`` (Kaiming normal, see `randomize`), or a
@@ -133,6 +133,8 @@ def load_model(
     if is_random:
         randomize(network, seed)
         tag = f"random (untrained, {RANDOM_WEIGHTS}, seed {seed})"
+    elif is_default and entry.library == "robustbench":
+        tag = f"{entry.training} ({known_as})"  # robustbench has read them
     elif is_default:
         path = find_weights(entry) or fetch_weights(name)
         load_into(network, read_weights(path), entry, path)
