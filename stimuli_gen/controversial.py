@@ -27,7 +27,7 @@ from neurometamer.provenance import generator
 from neurometamer.run_options import RunOptions
 from stimuli_gen.adversarial import OBJECTIVES, check_photographs, read_saved
 from stimuli_gen.fast import draft_model
-from stimuli_gen.models import StagedModel, predict, run_on_device_of
+from stimuli_gen.models import StagedModel, predict, refuse_embeddings, run_on_device_of
 from stimuli_gen.pairs import (
     KIND,
     SLACK,
@@ -228,6 +228,7 @@ def check_classes(
         When classes differ or are too few, a name is unknown or a number out of range.
     """
     first, second = models
+    refuse_embeddings(first, second)
     if first.class_names != second.class_names:
         raise InputError(
             f"{first.name} and {second.name} have different classes ({first.n_classes} and "

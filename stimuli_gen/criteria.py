@@ -103,22 +103,27 @@ def same_class(
 
 
 def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
+    unknown = pd.array([pd.NA] * len(before), "boolean")
+    columns = {
+        "same_class_1000": unknown,
+        "same_class_16": unknown,
+        "same_class_16_mean_prob": unknown,
+        "top1_reference": "",
+        "top1": "",
+        "category16_reference": "",
+        "category16": "",
+    }
+    if not model.has_classes:
+        return pd.DataFrame(columns)
     for probabilities in (before, after):
         rows = range(len(probabilities))
         finite_responses(probabilities, f"{model.name}, class probabilities", rows)
     first = before.argmax(axis=1)
     now = after.argmax(axis=1)
-    unknown = pd.array([pd.NA] * len(first), "boolean")
     names = np.array(model.class_names, dtype=object)
-    columns = {
-        "same_class_1000": first == now,
-        "same_class_16": unknown,
-        "same_class_16_mean_prob": unknown,
-        "top1_reference": names[first],
-        "top1": names[now],
-        "category16_reference": "",
-        "category16": "",
-    }
+    columns["same_class_1000"] = first == now
+    columns["top1_reference"] = names[first]
+    columns["top1"] = names[now]
     if model.n_classes == N_IMAGENET:
         was, is_now = to_sixteen(before), to_sixteen(after)
         columns["same_class_16"] = was == is_now
@@ -366,7 +371,10 @@ def _judge_batch(
 def _run(
     model: StagedModel, stage: str, images: np.ndarray, ids: Sequence[str], batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute responses (n, units) and class probabilities of one batch."""
+    """Compute responses (n, units) and class probabilities of one batch.
+
+    A network without classes has (n, 0) of these.
+    """
     responses = rows_in_batches(
         lambda batch: model.activations(batch, [stage])[stage].flatten(1).float(),
         images,
@@ -375,6 +383,8 @@ def _run(
     )
     where = f"{model.name}, stage '{stage}'"
     finite_responses(responses, where, ids)
+    if not model.has_classes:
+        return responses, np.empty((len(images), 0), np.float32)
     probabilities = predict(model, images, batch_size)
     return responses, probabilities
 
@@ -394,7 +404,9 @@ def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
             parts = []
             if row["null_pairs"] == 0:
                 parts.append("no null distribution was given for this network and stage")
-            if pd.isna(row[f"{prefix}_same_class_16"]):
+            if not model.has_classes:
+                parts.append(f"{model.name} has no classes: its output is an embedding")
+            elif pd.isna(row[f"{prefix}_same_class_16"]):
                 parts.append(
                     f"{model.name} has not ImageNet's 1,000 classes, of which the 16 categories "
                     "are made"
@@ -572,8 +584,11 @@ def judge_metamers(
             seen[kind] = top_class(match.model, shown)
             loss[kind] = _errors(match, references.images, shown)
             columns[f"loss_{kind}{end}"] = loss[kind]
-        columns[f"same_class_1000{end}"] = own == seen["png"]
-        columns[f"same_class_1000_float{end}"] = own == seen["float"]
+        same: dict[str, Any] = {kind: own == seen[kind] for kind in KINDS}
+        if not match.model.has_classes:
+            same = dict.fromkeys(KINDS, pd.array([pd.NA] * len(own), "boolean"))
+        columns[f"same_class_1000{end}"] = same["png"]
+        columns[f"same_class_1000_float{end}"] = same["float"]
         for kind in KINDS:
             _add_reasons(reasons[kind], match, own, seen[kind], loss[kind], limits)
         losses[match.model.name] = loss["png"]
@@ -730,8 +745,10 @@ def top_class(model: StagedModel, images: Any) -> np.ndarray:
     Returns
     -------
     ndarray
-        (n,) int, places in its class names.
+        (n,) int, places in its class names; -1 where the network has no classes.
     """
+    if not model.has_classes:
+        return np.full(len(images), -1)
     return rows_in_batches(
         lambda batch: model.logits(batch).argmax(dim=1), images, BATCH, model.device
     )

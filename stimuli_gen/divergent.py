@@ -34,7 +34,7 @@ from stimuli_gen.criteria import BATCH, KINDS, Judgment, judge, judge_metamers, 
 from stimuli_gen.fast import draft_model
 from stimuli_gen.matching import Match, Stages, match_stages, shifted
 from stimuli_gen.metamers import Contexts, cuts_of
-from stimuli_gen.models import StagedModel, run_on_device_of
+from stimuli_gen.models import StagedModel, refuse_embeddings, run_on_device_of
 from stimuli_gen.pairs import check_made_for, pair_record, two_networks
 from stimuli_gen.presets import Recipe, described, image_prior, make_recipe
 from stimuli_gen.similarity import CRITERIA, METRICS
@@ -143,6 +143,7 @@ def divergent_metamers(
     (('a_divergent', 'b_divergent', 'c_divergent'), [True, True, True])
     """
     networks = two_networks(models)
+    refuse_embeddings(networks[0])
     check_photographs(networks[0], references)
     recipe = check_settings(preset, overrides, apart)
     matches = _match_pair(networks, stage, straight_through=recipe.straight_through_relu)

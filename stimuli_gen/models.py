@@ -75,6 +75,9 @@ class StagedModel:
         What to call the network and its weights in tables.
     trained : bool
         False stamps "untrained" on everything made with it.
+    has_classes : bool
+        False for a network whose outputs are an embedding and no classes: what needs classes
+        refuses it.
     precision : {"bfloat16", "float32"}, optional
         Type that the weights of a fast copy (`stimuli_gen.fast.fast_model`) were cast to. Images,
         activations, logits and gradients are float32 in any case. Not given for the exact network.
@@ -118,6 +121,7 @@ class StagedModel:
     name: str
     weights: str
     trained: bool
+    has_classes: bool = True
     precision: Literal["bfloat16", "float32"] | None = None
     folded: frozenset[str] = frozenset()
     luma: tuple[float, float, float] | None = None
@@ -255,7 +259,13 @@ class StagedModel:
         -------
         Tensor
             (b, n_classes), rows sum to 1.
+
+        Raises
+        ------
+        InputError
+            When the network has no classes.
         """
+        refuse_embeddings(self)
         logits = self.logits(images)
         return logits.softmax(dim=1)
 
@@ -380,6 +390,27 @@ class StagedModel:
         return normalized
 
 
+def refuse_embeddings(*models: StagedModel) -> None:
+    """Refuse networks without classes where classes are needed.
+
+    Parameters
+    ----------
+    *models : StagedModel
+        Networks.
+
+    Raises
+    ------
+    InputError
+        When the outputs of one are an embedding.
+    """
+    without = [model.name for model in models if not model.has_classes]
+    if without:
+        raise InputError(
+            f"{name_ids(without)} has no classes: the output is an embedding; give a network with "
+            "classes, or match and compare its stages."
+        )
+
+
 def device_of(network: nn.Module) -> torch.device:
     """Find the device of a network's weights.
 
@@ -438,6 +469,7 @@ def stage_model(
     name: str | None = None,
     weights: str = UNKNOWN_WEIGHTS,
     trained: bool | None = None,
+    has_classes: bool = True,
     device: str | torch.device = "cpu",
 ) -> StagedModel:
     """Make a `StagedModel` of a private copy of a network; the caller's module is not touched.
@@ -466,6 +498,8 @@ def stage_model(
     trained : bool, optional
         Whether the weights were trained. By default False, so that nothing made with weights of
         unknown origin passes for the work of a trained network.
+    has_classes : bool
+        Whether the outputs are classes; False for an embedding.
     device : str or torch.device
         Where the copy goes.
 
@@ -526,6 +560,7 @@ def stage_model(
         name=label,
         weights=weights,
         trained=bool(trained),
+        has_classes=has_classes,
     )
     if stages is None:
         from stimuli_gen.depth import stages_at_cuts  # a module that needs StagedModel
@@ -1088,6 +1123,11 @@ def predict(
     ndarray
         (n, n_classes) float32.
 
+    Raises
+    ------
+    InputError
+        When the network has no classes.
+
     Examples
     --------
     >>> import torch
@@ -1101,6 +1141,7 @@ def predict(
     >>> predict(model, images).sum(axis=1).round(4)
     array([1., 1.], dtype=float32)
     """
+    refuse_embeddings(model)
     probabilities = np.zeros((len(images), model.n_classes), dtype=np.float32)
     for rows, batch in host_batches(model.probabilities, images, batch_size, model.device):
         probabilities[rows] = batch.numpy()

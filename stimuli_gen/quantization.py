@@ -133,6 +133,9 @@ def file_objectives(matches: Sequence[Match]) -> list[Objective]:
         name = match.model.name
         seen = through_rounding(images)
         error = match.error(seen, context)
+        share = 1 - error / context[f"{name}, asked error"]
+        if not match.model.has_classes:
+            return error, share
         logits = match.model.logits(seen)
         tiny = torch.finfo(logits.dtype).tiny
         scale = logits.detach().std(dim=1).clamp_min(tiny)
@@ -143,7 +146,6 @@ def file_objectives(matches: Sequence[Match]) -> list[Objective]:
             of_sixteen = _lead(best, wanted.clamp_min(0)) / scale
             of_sixteen = torch.where(wanted >= 0, of_sixteen, torch.inf)
             lead = torch.minimum(lead, of_sixteen)
-        share = 1 - error / context[f"{name}, asked error"]
         score = torch.minimum(share, lead - LEAD)
         return error + (PUSH - lead).relu(), score
 
@@ -165,7 +167,7 @@ def _lead(values: Tensor, wanted: Tensor) -> Tensor:
 
 def _classes_of_categories(match: Match) -> list[Tensor] | None:
     """List the classes of each of the 16 categories; None without ImageNet's classes."""
-    if match.model.n_classes != N_IMAGENET:
+    if match.model.n_classes != N_IMAGENET or not match.model.has_classes:
         return None
     table = sixteen_classes()
     classes = []
@@ -405,7 +407,7 @@ class _Asking:
         for match in matches:
             model = match.model
             indices = [-1] * len(photographs)
-            if model.n_classes == N_IMAGENET:
+            if model.n_classes == N_IMAGENET and model.has_classes:
                 probabilities = predict(model, photographs, BATCH)
                 names = to_sixteen(probabilities)
                 indices = [CATEGORIES.index(name) for name in names]

@@ -19,7 +19,7 @@ from neurometamer.zoo import (
     list_models,
 )
 from neurometamer.zoo.fetching import address_of, find_weights, weights_folder
-from neurometamer.zoo.table import TRAININGS
+from neurometamer.zoo.table import TRAININGS, WORKS
 
 _WIDTH = 100
 
@@ -82,7 +82,7 @@ def models_show(name: str) -> str:
     ----------
     name : str
         Name of a network: one of ``neurometamer models list``, ``timm:NAME``,
-        ``torchvision:NAME``, ``robustbench:imagenet/Linf/NAME``, or a TOML file.
+        ``torchvision:NAME``, ``robustbench:CORPUS/THREAT/NAME``, or a TOML file.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def models_show(name: str) -> str:
 
     Examples
     --------
-    >>> print(models_show("resnet18_robust").splitlines()[8])
+    >>> print(models_show("resnet18_robust").splitlines()[9])
     training: adversarial (trained on adversarial images), Linf, epsilon 4/255
     """
     known_as, entry = find_entry(name)
@@ -108,6 +108,7 @@ def models_show(name: str) -> str:
     if not entry.weights_file:
         place = "none"
     unknown = "not known"
+    links = [str(WORKS[key]["link"]) for key in entry.cites]
     facts = {
         "name": known_as,
         "title": entry.title or unknown,
@@ -116,6 +117,7 @@ def models_show(name: str) -> str:
         "input": f"resize {cut.resize} ({cut.interpolation}), center {cut.size[0]} x {cut.size[1]}",
         "pixels": f"mean {mean}; std {std}",
         "stages": ", ".join(entry.stages) or "the units of depth",
+        "output": "classes" if entry.has_classes else "an embedding: it has no classes",
         "early, middle, late": ", ".join(entry.depths) or "by the rule of depth",
         "training": training,
         "weights": entry.weights_tag or unknown,
@@ -123,7 +125,7 @@ def models_show(name: str) -> str:
         "address": address_of(entry) or unknown,
         "SHA-256": entry.sha256 or unknown,
         "license": entry.license or unknown,
-        "reference": entry.reference or unknown,
+        "reference": " ".join([entry.reference or unknown, *links]),
         "notes": entry.notes,
     }
     return "\n".join(f"{fact}: {value}" for fact, value in facts.items() if value)

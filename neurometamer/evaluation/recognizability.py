@@ -264,9 +264,12 @@ def _measures(
     ways: Sequence[int], rules: Sequence[str], chosen: Sequence[StagedModel]
 ) -> list[tuple[int, str]]:
     """List the numbers of ways, each with its rules; check that the evaluators have them."""
+    from stimuli_gen.models import refuse_embeddings
+
     for rule in rules:
         if rule not in RULES_16:
             raise unknown_name("16-category rule", rule, RULES_16)
+    refuse_embeddings(*chosen)
     measures = []
     for n_ways in dict.fromkeys(ways):
         if n_ways not in WAYS:

@@ -144,10 +144,34 @@ def study_works(study: Study) -> dict[str, str]:
         **betas_uses(study),
         "kruskal1964": ("stimuli placed by their dissimilarities", placed),
         "nilearn": ("general linear model", glm),
-        NETWORKS.get(name, ""): ("architecture of the network", name in NETWORKS),
         "paszke2019": ("networks and gradients", with_torch),
     }
-    return {key: use for key, (use, applies) in uses.items() if applies}
+    works = {key: use for key, (use, applies) in uses.items() if applies}
+    for key in network_works(name):
+        works.setdefault(key, "the network")
+    return works
+
+
+def network_works(name: str) -> tuple[str, ...]:
+    """Name the works that describe a network's architecture and training.
+
+    Parameters
+    ----------
+    name : str
+        Name of a network, as tables have it.
+
+    Returns
+    -------
+    tuple of str
+        Keys of `neurometamer.report.references.WORKS`; empty for a network that the table does not
+        know.
+
+    Examples
+    --------
+    >>> network_works("resnet50_byol")
+    ('he2016', 'grill2020')
+    """
+    return NETWORKS.get(name.removesuffix("_grey"), ())
 
 
 def _glm(study: Study) -> Mapping[str, Any]:
@@ -512,9 +536,8 @@ def evaluation_works(record: Mapping[str, Any], sets: Sequence[MetamerSet]) -> d
     for metamers in sets:
         networks += metamers.members
     for name in networks:
-        architecture = name.removesuffix("_grey")
-        if architecture in NETWORKS:
-            works.setdefault(NETWORKS[architecture], "architecture of a network")
+        for key in network_works(name):
+            works.setdefault(key, "a network")
     if "torch" in record.get("versions", {}):
         works["paszke2019"] = "networks"
     return works

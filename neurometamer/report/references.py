@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from neurometamer.zoo import table
+
 
 @dataclass(frozen=True, kw_only=True)
 class Citation:
@@ -65,7 +67,9 @@ def _work(
     )
 
 
+_OF_NETWORKS = {key: _work(**fields) for key, fields in table.WORKS.items()}
 WORKS: Mapping[str, Reference] = {
+    **_OF_NETWORKS,
     "zhang2021": _work(
         "Zhang C, Duan X-H, Wang L-Y, Li Y-L, Yan B, Hu G-E, Zhang R-Y, Tong L",
         2021,
@@ -140,16 +144,6 @@ WORKS: Mapping[str, Reference] = {
         "https://doi.org/10.1109/CVPR.2015.7298640",
         kind="inproceedings",
         pages="427–436",
-    ),
-    "feather2023": _work(
-        "Feather J, Leclerc G, Mądry A, McDermott JH",
-        2023,
-        "Model metamers reveal divergent invariances between biological and artificial neural "
-        "networks",
-        "Nature Neuroscience",
-        "https://doi.org/10.1038/s41593-023-01442-0",
-        volume="26",
-        pages="2017–2034",
     ),
     "boehm2025": _work(
         "Boehm L, Mueller JL, Loeffler C, Schwinn L, Eskofier B, Zanca D",
@@ -346,31 +340,6 @@ WORKS: Mapping[str, Reference] = {
         volume="9",
         pages="giaa133",
     ),
-    "tan2019": _work(
-        "Tan M, Le QV",
-        2019,
-        "EfficientNet: rethinking model scaling for convolutional neural networks",
-        "International Conference on Machine Learning",
-        "https://arxiv.org/abs/1905.11946",
-        kind="inproceedings",
-        pages="6105–6114",
-    ),
-    "krizhevsky2014": _work(
-        "Krizhevsky A",
-        2014,
-        "One weird trick for parallelizing convolutional neural networks",
-        "arXiv 1404.5997",
-        "https://arxiv.org/abs/1404.5997",
-        kind="misc",
-    ),
-    "iandola2016": _work(
-        "Iandola FN, Han S, Moskewicz MW, Ashraf K, Dally WJ, Keutzer K",
-        2016,
-        "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and <0.5MB model size",
-        "arXiv 1602.07360",
-        "https://arxiv.org/abs/1602.07360",
-        kind="misc",
-    ),
     "paszke2019": _work(
         "Paszke A, Gross S, Massa F, Lerer A, Bradbury J, Chanan G, Killeen T, Lin Z, Gimelshein "
         "N, Antiga L, others",
@@ -390,16 +359,11 @@ WORKS: Mapping[str, Reference] = {
         kind="misc",
     ),
 }
-"""Key, also that of BibTeX, to the work."""
-
-NETWORKS: Mapping[str, str] = {
-    "efficientnet_lite0": "tan2019",
-    "efficientnet_lite1": "tan2019",
-    "efficientnet_lite2": "tan2019",
-    "alexnet": "krizhevsky2014",
-    "squeezenet1_0": "iandola2016",
+"""Key, also that of BibTeX, to the work; those of networks are in the table of networks."""
+NETWORKS: Mapping[str, tuple[str, ...]] = {
+    name: entry.cites for name, entry in table.MODELS.items()
 }
-"""Name of a network to the key of the work that describes its architecture."""
+"""Name of a network to the keys of the works that describe its architecture and its training."""
 
 
 def reference_text(key: str) -> str:

@@ -156,7 +156,7 @@ def planted_features(work: Workspace) -> dict[str, np.ndarray]:
     """
     simulation = work.settings.brain.simulation
     shown = shown_stimuli(work)
-    model = load_model(simulation.object_model, device="cpu")
+    model = load_model(work.network(simulation.object_model), device="cpu")
     ids = shown.table["id"][shown.table["kind"] == "RE"].tolist()
     photographs = seen_by(model, shown, work.path("stimuli")).select(ids=ids)
     activations = compute_activations(model, photographs, stages=[simulation.object_stage])

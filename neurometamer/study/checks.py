@@ -351,18 +351,18 @@ def _check_models(work: Workspace, findings: Findings) -> None:
         names.append(settings.brain.simulation.object_model)
     for name in dict.fromkeys(names):
         with findings.watch():
-            model_entry(name)
+            model_entry(work.network(name))
     weights = settings.model.weights
     if weights not in ("default", "random"):
         with findings.watch(file=weights):
             work.source(weights)
     with findings.watch(prefix="model.stages: "):
-        check_stages(settings.model.name, settings.model.stages)
+        check_stages(work.network(settings.model.name), settings.model.stages)
     with findings.watch(prefix="metamers.stage: "):
         stages = read_stages(settings.metamers.stage)
         for name in dict.fromkeys(itertools.chain(*settings.metamers.sets)):
             own = stages.get(name, ()) if isinstance(stages, dict) else stages
-            check_stages(name, [own] if isinstance(own, str) else own)
+            check_stages(work.network(name), [own] if isinstance(own, str) else own)
 
 
 def _check_images(work: Workspace, findings: Findings) -> pd.DataFrame | None:

@@ -102,13 +102,34 @@ def check_disagreement(work: Workspace, watch: Watch) -> None:
             with watch(prefix="controversial: "):
                 check = check_bank if chosen.stage else check_classes
                 check(work)
-        known = [names for names in dict.fromkeys(sets) if all(map(is_model, names))]
+        known = [names for names in dict.fromkeys(sets) if are_known(work, names)]
         for names in known:
             with watch(prefix=f"{section}.image_size: "):
-                check_size(names, chosen.image_size)
+                check_size([work.network(name) for name in names], chosen.image_size)
         with watch(prefix=f"{section}.stage: "):
             for name, stage in stage_of_each(work, section, known):
-                check_stages(name, [stage])
+                check_stages(work.network(name), [stage])
+
+
+def are_known(work: Workspace, names: Sequence[str]) -> bool:
+    """Tell whether networks are known; those that are not are told elsewhere.
+
+    Parameters
+    ----------
+    work : Workspace
+        The study.
+    names : sequence of str
+        Networks.
+
+    Returns
+    -------
+    bool
+        Whether all are names of networks, and TOML files are there.
+    """
+    try:
+        return all(is_model(work.network(name)) for name in names)
+    except InputError:
+        return False
 
 
 def check_stages(name: str, stages: Sequence[str]) -> None:
@@ -264,10 +285,10 @@ def check_classes(work: Workspace) -> None:
 
     chosen = work.settings.controversial
     for first, second in chosen.pairs:
-        if not (is_model(first) and is_model(second)):
+        if not are_known(work, (first, second)):
             continue
-        classes = list(model_entry(first).classes())
-        others = list(model_entry(second).classes())
+        classes = list(model_entry(work.network(first)).classes())
+        others = list(model_entry(work.network(second)).classes())
         if not (classes and others):  # known when they are loaded
             continue
         if classes != others:

@@ -94,7 +94,7 @@ def controversial(work: Workspace, progress: Progress, *, number: int) -> Iterab
         made = controversial_representations(
             networks,
             photographs,
-            stage=stages_of(chosen.stage, names),
+            stage=stages_of(chosen.stage, names, networks),
             bank=bank,
             max_agreement=chosen.max_agreement,
             **options,
@@ -125,7 +125,7 @@ def divergent(work: Workspace, progress: Progress, *, number: int) -> Iterable[P
     names = chosen.pairs[number]
     networks = load_together(work, names, chosen.image_size)
     photographs = chosen_photographs(work, networks[0], "divergent")
-    stages = stages_of(chosen.stage, names)
+    stages = stages_of(chosen.stage, names, networks)
     nulls = measure_nulls(work, networks, match_stages(networks, stages), "divergent")
     options: dict[str, Any] = dict(chosen.overrides)
     if chosen.steps:

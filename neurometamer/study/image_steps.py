@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 def photographs(work: Workspace) -> StimulusSet:
     """Load the regular images as the network under study wants them."""
-    entry = model_entry(work.settings.model.name)
+    entry = model_entry(work.network(work.settings.model.name))
     return load_regular(work, entry.preprocessing)
 
 
@@ -137,7 +137,8 @@ def stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
         if (source / "stimuli.h5").is_file():
             images = read_stimuli(source, in_memory=None)
         else:
-            preprocessing = model_entry(work.settings.model.name).preprocessing
+            name = work.network(work.settings.model.name)
+            preprocessing = model_entry(name).preprocessing
             images = load_photographs(source, preprocessing, **how_read(work))
         write_stimuli(named(work.model, images), folder)
     pictures = [folder / "png" / f"{image_id}.png" for image_id in images.ids]
@@ -145,10 +146,13 @@ def stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 
 def named(model: StagedModel, given: StimulusSet) -> StimulusSet:
-    """Add the first class of a network and its probability, where the table lacks them."""
+    """Add the first class of a network and its probability, where the table lacks them.
+
+    A network without classes adds nothing.
+    """
     from stimuli_gen.models import predict
 
-    if "top1_index" in given.table:
+    if "top1_index" in given.table or not model.has_classes:
         return given
     probabilities = predict(model, given.as_shown().images).astype(float)
     top = probabilities.argmax(axis=1)
@@ -188,7 +192,7 @@ def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
         names = [work.settings.model.name, *work.settings.transfer.models]
     rows: list[dict[str, Any]] = []
     for number, name in enumerate(names):
-        evaluator = work.model if number == 0 else load_model(name, device=work.settings.run.device)
+        evaluator = work.model if number == 0 else load_network(work, name)
         seen = seen_by(evaluator, images, work.path("stimuli"))
         probabilities = predict(evaluator, seen.images, work.settings.run.batch_size).astype(float)
         answers = pd.Series(probabilities.argmax(axis=1), index=images.table["id"])
@@ -271,14 +275,16 @@ def set_name(names: Iterable[str]) -> str:
     Parameters
     ----------
     names : iterable of str
-        Networks; ``:`` and ``/`` of their names, which no folder can have, become ``_``.
+        Networks; ``:`` and ``/`` of their names, which no folder can have, become ``_``; a TOML
+        file is named without its ending.
 
     Returns
     -------
     str
         Names with ``+`` between them.
     """
-    return re.sub(r"[:/\\]", "_", "+".join(names))
+    named = "+".join(name.removesuffix(".toml") for name in names)
+    return re.sub(r"[:/\\]", "_", named)
 
 
 def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Path]:
@@ -294,7 +300,7 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
     names = chosen.sets[number]
     networks = load_together(work, names, chosen.image_size)
     photographs = chosen_photographs(work, networks[0], "metamers")
-    stages = stages_of(chosen.stage, names)
+    stages = stages_of(chosen.stage, names, networks)
     matches = match_stages(networks, stages)
     nulls = measure_nulls(work, networks, matches, "metamers")
     options: dict[str, Any] = dict(chosen.overrides)
@@ -400,7 +406,7 @@ def load_network(work: Workspace, name: str) -> StagedModel:
     """
     if name == work.settings.model.name:
         return work.model
-    return load_model(name, device=work.settings.run.device)
+    return load_model(work.network(name), device=work.settings.run.device)
 
 
 def load_together(work: Workspace, names: Sequence[str], image_size: int) -> list[StagedModel]:
@@ -427,7 +433,9 @@ def load_together(work: Workspace, names: Sequence[str], image_size: int) -> lis
     return networks
 
 
-def stages_of(text: str, names: Sequence[str]) -> str | list[str] | dict[str, list[str]]:
+def stages_of(
+    text: str, names: Sequence[str], networks: Sequence[StagedModel]
+) -> str | list[str] | dict[str, list[str]]:
     """Read the stages of some networks of a section.
 
     Parameters
@@ -435,16 +443,19 @@ def stages_of(text: str, names: Sequence[str]) -> str | list[str] | dict[str, li
     text : str
         See `neurometamer.commands.metamers.read_stages`.
     names : sequence of str
-        The networks.
+        The networks, as the section calls them.
+    networks : sequence of StagedModel
+        The same, loaded: one of a TOML file has a name of its own.
 
     Returns
     -------
     str, list of str or dict of str to list of str
-        Stages of all, or of each of these networks.
+        Stages of all, or of each of these networks by its own name.
     """
     stages = read_stages(text)
     if isinstance(stages, dict):
-        return {name: stage for name, stage in stages.items() if name in names}
+        pairs = zip(names, networks, strict=True)
+        return {network.name: stages[name] for name, network in pairs if name in stages}
     return stages
 
 

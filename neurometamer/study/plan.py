@@ -34,7 +34,7 @@ from neurometamer.resume import (
 )
 from neurometamer.store import written_files
 from neurometamer.study.settings import StudySettings
-from neurometamer.zoo import load_model
+from neurometamer.zoo import GREY, load_model
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
@@ -176,6 +176,29 @@ class Workspace:
             raise InputError(f"{name} does not exist (looked for {path}); correct its name.")
         return path
 
+    def network(self, name: str) -> str:
+        """Resolve the name of a network: a TOML file is meant from the study file.
+
+        Parameters
+        ----------
+        name : str
+            See `neurometamer.zoo.model_entry`.
+
+        Returns
+        -------
+        str
+            The same, or the path of the TOML file.
+
+        Raises
+        ------
+        InputError
+            When the TOML file does not exist.
+        """
+        known = name.removesuffix(GREY)
+        if not known.endswith(".toml"):
+            return name
+        return f"{self.source(known)}{name.removeprefix(known)}"
+
     @cached_property
     def model(self) -> StagedModel:
         """Load the network under study.
@@ -190,7 +213,7 @@ class Workspace:
         if weights not in ("default", "random"):
             weights = self.source(chosen.weights)
         return load_model(
-            chosen.name,
+            self.network(chosen.name),
             weights=weights,
             device=self.settings.run.device,
             seed=self.settings.study.seed,

@@ -27,6 +27,7 @@ from neurometamer.study import (
 from neurometamer.study.brain_steps import mesh_files, scanned, subject_names, with_contrasts
 from neurometamer.study.checks import Problem, find_problems, raise_errors
 from neurometamer.study.contrast_maps import localizer_files
+from neurometamer.study.disagreement_checks import compared_networks
 from neurometamer.study.plan import Reporter, Step, Workspace, carry_out
 from neurometamer.study.settings import (
     MEASURED_SOURCES,
@@ -36,6 +37,7 @@ from neurometamer.study.settings import (
     read_settings,
 )
 from neurometamer.study.words import in_words_of_settings, setting_names
+from neurometamer.zoo.sources import own_files
 from stimuli_gen.photograph_lists import list_photographs
 
 EVERYTHING = "*"
@@ -369,11 +371,18 @@ def _sets_of(sets: Iterable[Sequence[str]], between: str = " and ") -> list[Part
 
 
 def _weights_file(work: Workspace, part: str = "") -> list[Path]:
-    """Name the file of the network's weights, where it has one."""
-    weights = work.settings.model.weights
-    if weights in ("default", "random"):
-        return []
-    return [work.source(weights)]
+    """Name the file of the network's weights, where it has one, and those of own networks."""
+    settings = work.settings
+    names = [settings.model.name, *settings.transfer.models, *settings.metamers.evaluators]
+    for members in settings.metamers.sets:
+        names += members
+    names += compared_networks(work)
+    files = []
+    for name in dict.fromkeys(names):
+        files += own_files(work.network(name))
+    if settings.model.weights not in ("default", "random"):
+        files.append(work.source(settings.model.weights))
+    return files
 
 
 def _photograph_files(work: Workspace, part: str = "") -> list[Path]:
@@ -510,6 +519,7 @@ STEPS: dict[str, StepEntry] = {
         run=image_steps.transfer,
         needs=("stimuli",),
         sections=("transfer",),
+        reads=(_weights_file,),
         writes=("tables/transfer.csv",),
     ),
     "activations": StepEntry(

@@ -207,3 +207,157 @@ def vit_base_convstem() -> nn.Module:
     network = timm.create_model("vit_base_patch16_224", pretrained=False)
     network.patch_embed.proj = _ConvStem(48, 768)
     return network
+
+
+# ------------------------------------------------------------------------- AlexNets of other layers
+
+
+class HannPooling(nn.Module):
+    """Mean of a neighborhood, weighted by a Hann window, which takes away what would alias.
+
+    Parameters
+    ----------
+    width : int
+        Pixels of the window, its two zeros included.
+    stride : int
+        Pixels from one mean to the next.
+    padding : int
+        Zeros around the map.
+    """
+
+    def __init__(self, width: int, stride: int, padding: int) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, padding
+        row = torch.hann_window(width, periodic=False, dtype=torch.float64)[1:-1]
+        window = torch.outer(row, row)
+        window = (window / window.sum()).float()
+        self.register_buffer("hann_window2d", window[None, None])
+
+    def extra_repr(self) -> str:
+        """Tell stride and padding.
+
+        Returns
+        -------
+        str
+            They are part of the network's digest.
+        """
+        return f"stride={self.stride}, padding={self.padding}"
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Pool each channel alone.
+
+        Parameters
+        ----------
+        values : Tensor
+            (b, channels, height, width).
+
+        Returns
+        -------
+        Tensor
+            The same, smaller.
+        """
+        n_channels = values.shape[1]
+        windows = self.hann_window2d.to(values.dtype).expand(n_channels, 1, -1, -1)
+        return nn.functional.conv2d(
+            values, windows, stride=self.stride, padding=self.padding, groups=n_channels
+        )
+
+
+def lowpass_alexnet() -> nn.Module:
+    """Build the low-pass AlexNet of Feather et al. (2023), where nothing aliases.
+
+    torchvision's AlexNet, with Hann windows in the place of maxima, and of the first convolution's
+    stride.
+
+    Returns
+    -------
+    torch.nn.Module
+        Parameters are named as in the checkpoint of Feather et al.
+
+    Examples
+    --------
+    >>> network = lowpass_alexnet()
+    >>> sum(weight.numel() for weight in network.parameters())
+    61100840
+    """
+    network = importlib.import_module("torchvision.models").alexnet(weights=None)
+    layers = list(network.features)
+    first = nn.Conv2d(3, 64, 11, padding=5)
+    layers[0] = nn.Sequential(first, nn.ReLU(inplace=True), HannPooling(17, 4, 5))
+    for number in (2, 5, 12):
+        layers[number] = HannPooling(9, 2, 2)
+    network.features = nn.Sequential(*layers)
+    return network
+
+
+class UnitLength(nn.Module):
+    """Divide each row by its length."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalize.
+
+        Parameters
+        ----------
+        values : Tensor
+            (b, n).
+
+        Returns
+        -------
+        Tensor
+            (b, n), rows of length 1.
+        """
+        return nn.functional.normalize(values, dim=1)
+
+
+def alexnet_gn(n_outputs: int = 128, unit_length: bool = True) -> nn.Module:
+    """Build the AlexNet with group normalization of Konkle & Alvarez (2022, Methods).
+
+    96-256-384-384-256 filters with group normalization, two fully connected layers with batch
+    normalization, and one to the embedding, which has length 1.
+
+    Parameters
+    ----------
+    n_outputs : int
+        Size of the embedding, or number of classes.
+    unit_length : bool
+        Whether the output has length 1, as an embedding has.
+
+    Returns
+    -------
+    torch.nn.Module
+        Parameters are named as in the authors' checkpoints.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = alexnet_gn().eval()
+    >>> embedding = network(torch.rand(1, 3, 224, 224))
+    >>> embedding.shape, round(float(embedding.norm()), 4)
+    (torch.Size([1, 128]), 1.0)
+    """
+
+    def _block(n_in: int, n_out: int, width: int, **more: int) -> nn.Module:
+        convolution = nn.Conv2d(n_in, n_out, width, bias=False, **more)
+        return nn.Sequential(convolution, nn.GroupNorm(32, n_out), nn.ReLU(inplace=True))
+
+    def _full(n_in: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(n_in, 4096), nn.BatchNorm1d(4096), nn.ReLU(inplace=True))
+
+    layers: dict[str, nn.Module] = {
+        "conv_block_1": _block(3, 96, 11, stride=4, padding=2),
+        "pool_1": nn.MaxPool2d(3, stride=2),
+        "conv_block_2": _block(96, 256, 5, padding=2),
+        "pool_2": nn.MaxPool2d(3, stride=2),
+        "conv_block_3": _block(256, 384, 3, padding=1),
+        "conv_block_4": _block(384, 384, 3, padding=1),
+        "conv_block_5": _block(384, 256, 3, padding=1),
+        "pool_5": nn.MaxPool2d(3, stride=2),
+        "ave_pool": nn.AdaptiveAvgPool2d(6),
+        "flatten": nn.Flatten(),
+        "fc6": _full(256 * 6 * 6),
+        "fc7": _full(4096),
+        "fc8": nn.Sequential(nn.Linear(4096, n_outputs)),
+    }
+    if unit_length:
+        layers["l2norm"] = UnitLength()
+    return nn.Sequential(OrderedDict(layers))

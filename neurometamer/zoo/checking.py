@@ -244,11 +244,12 @@ def top_1(model: StagedModel, images: str | os.PathLike[str]) -> tuple[float, in
     Raises
     ------
     InputError
-        When there are no images, or see `class_numbers`.
+        When the network has no classes, there are no images, or see `class_numbers`.
     """
-    from stimuli_gen.models import predict
+    from stimuli_gen.models import predict, refuse_embeddings
     from stimuli_gen.photographs import load_photographs
 
+    refuse_embeddings(model)
     photographs = load_photographs(Path(images), model.preprocessing)
     labels = class_numbers(model, photographs, str(images))
     hits = predict(model, photographs.images, BATCH_SIZE).argmax(axis=1) == labels

@@ -142,6 +142,11 @@ def fetch_weights(
     known_as, entry = find_entry(name)
     if (file := find_weights(entry)) is not None:
         return file
+    if entry.library == "robustbench":
+        raise InputError(
+            f"the weights of {known_as} are downloaded by robustbench itself when the network is "
+            f"loaded; run: neurometamer models check {known_as}"
+        )
     if not entry.weights_file:
         raise InputError(
             f"{known_as} has no default weights; give a file as the weights, or 'random' "

@@ -33,10 +33,11 @@ def list_models() -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a model: name, title, library, architecture, parameters, input_size (px), stages,
-        depths (modules at 20, 50 and 80 % of depth), training, threat, epsilon, offline (weights
+        depths (modules at 20, 50 and 80 % of depth), output (classes or embedding), training,
+        threat, epsilon, offline (weights
         come from the package index), available (default weights are on this machine now, or it
         needs none), weights_tag, weights_file, weights_url,
-        sha256, license, reference, notes, sets.
+        sha256, license, reference, cites (keys of `neurometamer.zoo.table.WORKS`), notes, sets.
 
     Examples
     --------
@@ -60,6 +61,7 @@ def list_models() -> pd.DataFrame:
                 "input_size": entry.preprocessing.size[0],
                 "stages": " ".join(entry.stages),
                 "depths": " ".join(entry.depths),
+                "output": entry.output,
                 "training": entry.training,
                 "threat": entry.threat,
                 "epsilon": entry.epsilon,
@@ -71,6 +73,7 @@ def list_models() -> pd.DataFrame:
                 "sha256": entry.sha256,
                 "license": entry.license,
                 "reference": entry.reference,
+                "cites": " ".join(entry.cites),
                 "notes": entry.notes,
                 "sets": " ".join(sets),
             }
@@ -92,7 +95,7 @@ def load_model(
     ----------
     name : str
         See `neurometamer.zoo.model_entry`: a key of `MODELS`, ``timm:NAME``, ``torchvision:NAME``,
-        ``robustbench:imagenet/Linf/NAME`` or a TOML file; with `GREY` at its end, a view of it that
+        ``robustbench:CORPUS/THREAT/NAME`` or a TOML file; with `GREY` at its end, a view of it that
         sees luminance only.
     weights : str or path
         ``"default"`` (those of the entry), ``"random"`` (Kaiming normal, see `randomize`), or a
@@ -130,6 +133,8 @@ def load_model(
     if is_random:
         randomize(network, seed)
         tag = f"random (untrained, {RANDOM_WEIGHTS}, seed {seed})"
+    elif is_default and entry.library == "robustbench":
+        tag = f"{entry.training} ({known_as})"  # robustbench has read them
     elif is_default:
         path = find_weights(entry) or fetch_weights(name)
         load_into(network, read_weights(path), entry, path)
@@ -147,6 +152,7 @@ def load_model(
         name=known_as,
         weights=tag,
         trained=not is_random,
+        has_classes=entry.has_classes,
         device=target,
     )
     return greyscale_view(model) if name.endswith(GREY) else model

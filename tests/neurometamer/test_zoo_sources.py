@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 
 import numpy as np
@@ -144,7 +145,9 @@ def test_the_robust_networks_of_the_paper_are_known_by_their_names_on_robustbenc
         ("torchvision:resnet5O", "torchvision has no classifier 'resnet5O'; near are: resnet50"),
         ("torchvision:fasterrcnn_resnet50_fpn", "has no classifier"),
         ("torchvision:resnet50.V3", "unknown weights of torchvision:resnet50 'V3'"),
-        ("robustbench:imagenet/Linf/Nobody", r"unknown network of RobustBench .*stage_model"),
+        ("robustbench:imagenett/Linf/x", r"unknown data set of RobustBench .*'imagenet'"),
+        ("robustbench:cifar10/linf/x", r"unknown threat model of RobustBench .*'Linf'"),
+        ("robustbench:cifar10/Linf", r"is not robustbench:CORPUS/THREAT/NAME; write that"),
         ("set:cnn", "unknown model 'set:cnn'"),
         ("resnet5O", "did you mean 'resnet50'"),
         ("nowhere.toml", r"nowhere\.toml does not exist"),
@@ -154,6 +157,115 @@ def test_the_robust_networks_of_the_paper_are_known_by_their_names_on_robustbenc
 def test_unknown_names_say_what_there_is(name, message):
     with pytest.raises(InputError, match=message):
         model_entry(name)
+
+
+STAND_IN = {
+    "__init__.py": "",
+    "model_zoo/__init__.py": """
+from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
+
+model_dicts = {data: {threat: {"Known2020": {}} for threat in ThreatModel}
+               for data in BenchmarkDataset}
+""",
+    "model_zoo/enums.py": """
+from enum import Enum
+
+BenchmarkDataset = Enum("BenchmarkDataset", {x: x for x in ("cifar10", "cifar100", "imagenet")})
+ThreatModel = Enum("ThreatModel", {x: x for x in ("Linf", "L2", "corruptions", "corruptions_3d")})
+""",
+    "data.py": """
+from torchvision import transforms
+from robustbench.model_zoo import model_dicts
+
+
+def get_preprocessing(dataset, threat_model, model_name, preprocessing):
+    model_dicts[dataset][threat_model][model_name]
+    if dataset.value == "imagenet":
+        return transforms.Compose([transforms.Resize(72), transforms.CenterCrop(64),
+                                   transforms.ToTensor()])
+    return transforms.Compose([transforms.ToTensor()])
+""",
+    "utils.py": """
+import torch
+from pathlib import Path
+from torch import nn
+
+
+def load_model(model_name, model_dir, dataset, threat_model):
+    torch.manual_seed(5)
+    file = Path(model_dir) / dataset / threat_model / f"{model_name}.pt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    n_classes = {"imagenet": 1000, "cifar10": 10, "cifar100": 100}[dataset]
+    layers = [nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 4, 3, 2), nn.ReLU(),
+              nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, n_classes)]
+    return nn.Sequential(*layers).eval()
+""",
+}
+
+
+@pytest.fixture
+def robustbench(tmp_path, monkeypatch):
+    """Stand in for the package robustbench: its names and forms, and tiny networks."""
+    for name, text in STAND_IN.items():
+        file = tmp_path / "packages" / "robustbench" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    yield tmp_path / "packages" / "robustbench"
+    for name in [name for name in sys.modules if name.partition(".")[0] == "robustbench"]:
+        del sys.modules[name]
+
+
+def test_other_networks_of_robustbench_come_from_the_users_package(robustbench, monkeypatch):
+    name = "robustbench:cifar10/L2/Known2020"
+    monkeypatch.setenv("NEUROMETAMER_OFFLINE", "1")
+    with pytest.raises(InputError, match=r"Known2020 are not on this machine .*downloads are off"):
+        load_model(name, device="cpu")
+    monkeypatch.delenv("NEUROMETAMER_OFFLINE")
+    model = load_model(name, device="cpu")
+    assert (model.name, model.n_classes, model.trained) == (name, 10, True)
+    assert model.weights == f"adversarial ({name})"
+    assert model.preprocessing.size == (32, 32) and model.preprocessing.mean == (0, 0, 0)
+    assert list(model.stages) == ["1", "3", "6"]
+    monkeypatch.setenv("NEUROMETAMER_OFFLINE", "1")  # they are here now
+    assert load_model(name, device="cpu").digest == model.digest
+    monkeypatch.delenv("NEUROMETAMER_OFFLINE")
+    large = load_model("robustbench:imagenet/corruptions/Known2020", device="cpu")
+    assert (large.preprocessing.size, large.preprocessing.resize) == ((64, 64), 72)
+    assert large.class_names[0] == "tench" and large.weights.startswith("corruptions (")
+    with pytest.raises(InputError, match=r"unknown network of RobustBench, cifar10/L2 'Known202O'"):
+        model_entry("robustbench:cifar10/L2/Known202O")
+    with pytest.raises(InputError, match=r"downloaded by robustbench itself .*models check"):
+        commands.models_fetch(name)
+    # the table's own are not asked of it
+    assert find_entry("robustbench:imagenet/Linf/Salman2020Do_R18")[0] == "resnet18_robust"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("import pkg_resources_", r"needs the package pkg_resources_, which robustbench imports"),
+        ("from autoattack import AutoAttack", r"needs the package autoattack, .*pyautoattack"),
+        ("1 / 0", "robustbench cannot be imported: division by zero"),
+    ],
+)
+def test_faults_of_robustbench_are_named_on_one_line(robustbench, line, message):
+    (robustbench / "__init__.py").write_text(line)
+    with pytest.raises(InputError, match=message) as error:
+        model_entry("robustbench:cifar10/L2/Known2020")
+    assert "\n" not in str(error.value)
+
+
+def test_without_robustbench_the_message_says_what_to_install():
+    if "robustbench" in sys.modules or importlib.util.find_spec("robustbench"):
+        pytest.skip("robustbench is installed here")
+    with pytest.raises(InputError, match=r"robustbench, which is not installed: pip install") as e:
+        model_entry("robustbench:cifar10/Linf/Carmon2019Unlabeled")
+    assert "setuptools<80" in str(e.value) and "auto-attack" in str(e.value)
+    with pytest.raises(InputError, match=r"Did you mean imagenet/Linf/Salman2020Do_R18\?"):
+        model_entry("robustbench:imagenet/Linf/Salman2020Do_R8")
 
 
 # -------------------------------------------------------------------------------------- own networks
@@ -282,6 +394,62 @@ def test_the_robust_swins_file_for_an_older_timm_gives_the_same_network(tmp_path
     torch.save({"state_dict": old}, tmp_path / "swin.pt")
     with pytest.raises(InputError, match="another mean of pixels"):
         load_into(other, read_weights(tmp_path / "swin.pt"), entry, tmp_path / "swin.pt")
+
+
+def _cornet_file():
+    """List the names and shapes of the authors' file of CORnet-S, as it is published."""
+    shapes = {"V1.conv1.weight": (64, 3, 7, 7), "V1.conv2.weight": (64, 64, 3, 3)}
+    norms = {"V1.norm1": 64, "V1.norm2": 64}
+    n_in = 64
+    for area, n_out, times in (("V2", 128, 2), ("V4", 256, 4), ("IT", 512, 2)):
+        shapes |= {
+            f"{area}.conv_input.weight": (n_out, n_in, 1, 1),
+            f"{area}.skip.weight": (n_out, n_out, 1, 1),
+            f"{area}.conv1.weight": (4 * n_out, n_out, 1, 1),
+            f"{area}.conv2.weight": (4 * n_out, 4 * n_out, 3, 3),
+            f"{area}.conv3.weight": (n_out, 4 * n_out, 1, 1),
+        }
+        norms[f"{area}.norm_skip"] = n_out
+        for time in range(times):
+            norms |= {f"{area}.norm{layer}_{time}": 4 * n_out for layer in (1, 2)}
+            norms[f"{area}.norm3_{time}"] = n_out
+        n_in = n_out
+    shapes |= {"decoder.linear.weight": (1000, 512), "decoder.linear.bias": (1000,)}
+    parameters = dict(shapes)
+    for norm, n_channels in norms.items():
+        parameters |= {f"{norm}.{part}": (n_channels,) for part in ("weight", "bias")}
+        shapes |= {f"{norm}.{part}": (n_channels,) for part in ("weight", "bias")}
+        shapes |= {f"{norm}.running_{part}": (n_channels,) for part in ("mean", "var")}
+    return shapes, parameters
+
+
+def test_the_authors_file_of_cornet_s_is_read_by_the_table_of_names(tmp_path):
+    shapes, parameters = _cornet_file()
+    assert sum(int(np.prod(shape)) for shape in parameters.values()) == 53_416_616
+    random = torch.Generator().manual_seed(0)
+    state = {}
+    for name, shape in shapes.items():
+        drawn = torch.rand(shape, generator=random)  # of norms, near 1
+        if len(shape) > 1:
+            drawn = torch.randn(shape, generator=random) / np.prod(shape[1:]) ** 0.5
+        state[f"module.{name}"] = drawn
+    for norm in [name for name in shapes if name.endswith("running_mean")]:
+        state[f"module.{norm.replace('running_mean', 'num_batches_tracked')}"] = torch.tensor(7)
+    optimizer = {"state": {}, "param_groups": [{"lr": 0.1}]}
+    content = {"epoch": 43, "state_dict": state, "optimizer": optimizer}
+    torch.save(content, tmp_path / "cornet_s-1d3f7974.pth")
+    model = load_model("cornet_s", weights=tmp_path / "cornet_s-1d3f7974.pth", device="cpu")
+    network = model.network
+    assert sum(value.numel() for value in network.parameters()) == 53_416_616
+    assert torch.equal(network.V1[4].weight, state["module.V1.conv2.weight"])
+    assert torch.equal(network.V4.convolve.weight, state["module.V4.conv2.weight"])
+    assert torch.equal(
+        network.V4.reduce_norms[3].running_var, state["module.V4.norm3_3.running_var"]
+    )
+    assert torch.equal(network.IT.skip_norm.bias, state["module.IT.norm_skip.bias"])
+    # its own names are still read
+    torch.save(network.state_dict(), tmp_path / "own.pth")
+    assert load_model("cornet_s", weights=tmp_path / "own.pth", device="cpu").digest == model.digest
 
 
 def test_safetensors_and_files_with_code_that_are_saved_again(tmp_path, capfd):
