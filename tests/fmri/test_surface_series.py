@@ -29,7 +29,8 @@ from fmri import (
     write_bids_betas,
     write_patterns,
 )
-from fmri.series import SERIES_READERS, SeriesReader, open_series, read_places
+from fmri.cifti import read_cifti_series
+from fmri.series import SERIES_READERS, SeriesReader, check_files, open_series, read_places
 from neurometamer.commands import fmri_betas, fmri_patterns
 from neurometamer.errors import InputError
 
@@ -395,6 +396,38 @@ def test_bad_series_are_told_in_one_line(folder, tmp_path, series):
         InputError, match=r"'V1' has a mask of shape \(64,\) but the images have \(70,\)"
     ):
         estimate_betas([run], {"V1": np.ones(64, dtype=bool)})
+
+
+@pytest.mark.parametrize("ending", [".dtseries.nii", ".dscalar.nii", ".dlabel.nii"])
+def test_cifti_files_that_are_cut_off_are_told_wherever_they_end(series, tmp_path, ending):
+    file = tmp_path / f"cut{ending}"
+    values = series[:, : len(brain_models())]
+    rows = {
+        ".dscalar.nii": nibabel.cifti2.ScalarAxis([f"map {row}" for row in range(N_VOLUMES)]),
+        ".dlabel.nii": nibabel.cifti2.LabelAxis(
+            [f"map {row}" for row in range(N_VOLUMES)],
+            [{0: ("???", (0, 0, 0, 0)), 1: ("LO", (1, 0, 0, 1))}] * N_VOLUMES,
+        ),
+    }
+    as_cifti(file, np.round(values) % 2, rows.get(ending))
+    contents = file.read_bytes()
+    mask = np.ones(len(brain_models()), dtype=bool)
+    assert read_cifti_series(file, mask).shape == (N_VOLUMES, len(mask))
+    # in the header, in its XML, in the first and in the last value
+    for kept in (0, 100, 600, len(contents) - values.nbytes + 3, len(contents) - 1):
+        file.write_bytes(contents[:kept])
+        with pytest.raises(InputError, match=f"cut{ending}") as caught:
+            read_cifti_series(file, mask)
+        assert "\n" not in str(caught.value)
+        if ending == ".dlabel.nii":  # of regions, no series
+            continue
+        with pytest.raises(InputError, match=f"cut{ending}"):
+            check_files([file])
+        with pytest.raises(InputError, match=f"cut{ending}"):
+            read_runs([file], [EVENTS], t_r=T_R)
+    if ending != ".dlabel.nii":
+        with pytest.raises(InputError, match=r"is cut off: its header says .* and it holds"):
+            check_files([file])
 
 
 def test_a_reader_of_series_is_one_entry(folder, tmp_path, monkeypatch, volume_patterns):
