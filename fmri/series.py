@@ -112,6 +112,27 @@ SERIES_READERS: dict[str, SeriesReader] = {
 format is added by an entry here."""
 
 
+def is_volume(file: File) -> bool:
+    """Say by its name whether a series is of a volume.
+
+    Parameters
+    ----------
+    file : path-like
+        File of a series.
+
+    Returns
+    -------
+    bool
+        False for surfaces and CIFTI.
+
+    Examples
+    --------
+    >>> is_volume("bold.nii.gz"), is_volume("bold.dtseries.nii")
+    (True, False)
+    """
+    return find_reader(SERIES_READERS, file, "a series") is _VOLUME
+
+
 def hemisphere_files(image: File | Sequence[File], hemispheres: str = "both") -> tuple[Path, ...]:
     """List the files of one run, left before right.
 
