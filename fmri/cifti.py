@@ -109,6 +109,36 @@ def open_cifti(path: str | os.PathLike[str]) -> CiftiMaps:
     return CiftiMaps(image=image, grid=grid, rows=axes[0])
 
 
+def brain_models(grid: Grid) -> Any:
+    """Describe the places of surfaces or of a CIFTI file as the columns of a CIFTI file.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of no volume.
+
+    Returns
+    -------
+    nibabel.cifti2.BrainModelAxis
+        One column a place, in the order of the grid. Voxels are of the structure ``OTHER``.
+    """
+    import nibabel
+
+    assert grid.places is not None
+    structures = {side: name for name, side in _SIDES.items()}
+    names = grid.places["hemisphere"].map(structures).fillna("CIFTI_STRUCTURE_OTHER")
+    index = grid.places[["i", "j", "k"]].to_numpy()
+    is_vertex = (grid.places["hemisphere"] != "").to_numpy()
+    return nibabel.cifti2.BrainModelAxis(
+        names.to_numpy(dtype=str),
+        voxel=np.where(is_vertex[:, None], -1, index),
+        vertex=np.where(is_vertex, index[:, 0], -1),
+        affine=grid.affine,
+        volume_shape=tuple(int(size) for size in index[~is_vertex].max(axis=0, initial=0) + 1),
+        nvertices={structures[side]: number for side, number in grid.n_vertices.items()},
+    )
+
+
 def cifti_header(path: str | os.PathLike[str], affine: str = "agree") -> SeriesHeader:
     """Read what a CIFTI file says of itself.
 

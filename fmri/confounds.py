@@ -232,8 +232,25 @@ def strategy_confounds(
     >>> strategy_confounds(file, ["global_signal"]).to_dict("list")
     {'global_signal': [1.5, 2.5, 3.5], 'non_steady_state_outlier00': [1.0, 0.0, 0.0]}
     """
+    from nilearn.interfaces.fmriprep import load_confounds
+
     path = Path(confounds)
-    _check_strategy(strategy, options)
+    if not strategy:
+        raise InputError("no strategy of confounds; give some of " + ", ".join(STRATEGIES) + ".")
+    for name in strategy:
+        if name not in STRATEGIES and name != "non_steady_state":
+            raise unknown_name("strategy of confounds", name, STRATEGIES)
+    known = set(inspect.signature(load_confounds).parameters)
+    known -= {"img_files", "strategy", "demean"}
+    known.add("tedana")  # versions before 0.12 do not have it
+    for name in options:
+        if name not in known:
+            raise unknown_name("parameter of confounds", name, sorted(known))
+    if options.pop("tedana", "aggressive") != "aggressive":
+        raise InputError(
+            'of tedana only "aggressive" goes with a model of events: accepted components, too, '
+            "would take out what the events explain. Leave the parameter tedana out."
+        )
     components = Path(mixing) if mixing else mixing_beside(path)
     is_mixing = components == path
     others = [name for name in dict.fromkeys(strategy) if name != "tedana"]
@@ -451,28 +468,6 @@ def _component(name: object) -> str:
     """Write the name of a component such that ``ICA_04`` equals ``ICA_4`` and ``ica_04``."""
     start, _, number = str(name).rpartition("_")
     return f"{start.upper()}_{number.lstrip('0') or '0'}"
-
-
-def _check_strategy(strategy: Sequence[str], options: dict[str, Any]) -> None:
-    """Refuse unknown strategies and parameters, by their names."""
-    from nilearn.interfaces.fmriprep import load_confounds
-
-    if not strategy:
-        raise InputError("no strategy of confounds; give some of " + ", ".join(STRATEGIES) + ".")
-    for name in strategy:
-        if name not in STRATEGIES and name != "non_steady_state":
-            raise unknown_name("strategy of confounds", name, STRATEGIES)
-    known = set(inspect.signature(load_confounds).parameters)
-    known -= {"img_files", "strategy", "demean"}
-    known.add("tedana")  # versions before 0.12 do not have it
-    for name in options:
-        if name not in known:
-            raise unknown_name("parameter of confounds", name, sorted(known))
-    if options.pop("tedana", "aggressive") != "aggressive":
-        raise InputError(
-            'of tedana only "aggressive" goes with a model of events: accepted components, too, '
-            "would take out what the events explain. Leave the parameter tedana out."
-        )
 
 
 def _load(

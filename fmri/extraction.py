@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmri.volumes import check_4d, open_nifti
+from fmri.volumes import PACKED, check_4d, open_nifti
 from neurometamer.arguments import check_fields, checked_with
 from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import check_promise, check_room, one_line
@@ -36,9 +36,6 @@ _BLOCK_BYTES = 2**18
 
 _BOX_BYTES = 2**20
 """Bytes of chunks that are read together: more than the cache of a processor holds take longer."""
-
-_PACKED = (".gz", ".bz2", ".zst")
-"""Endings of compressed files."""
 
 _READ_S = 2e-5
 """Seconds that a call of HDF5 takes, whatever it reads."""
@@ -232,7 +229,7 @@ def _fill(
         raise ValueError(f"its values begin at byte {raw.offset}")
     n_rows = len(values)
     n_values = math.prod(raw.shape) // n_rows
-    is_packed = file.suffix.lower() in _PACKED
+    is_packed = file.suffix.lower() in PACKED
     spans = _spans(places, raw.dtype.itemsize, n_values if is_packed else None)
     gather = _Gather.of(places, spans, raw.dtype)
     n_block = max(1, _BLOCK_BYTES // max(1, len(places) * raw.dtype.itemsize))

@@ -310,7 +310,7 @@ class Scan:
             measures = (
                 np.median(100 / spread[inside]),
                 np.median(ar1[inside]),
-                _smoothness(residuals, self, inside),
+                self.smoothness(residuals, inside),
                 *quartiles,
                 halves_reliability(fits.betas[:, inside], self.halves, _SPLITS),
             )
@@ -319,6 +319,40 @@ class Scan:
         return Measured(
             ncsnr=ncsnr, noise=variances.noise, ar1=ar1, spread=spread, table=pd.DataFrame(rows)
         )
+
+    def smoothness(self, residuals: np.ndarray, inside: np.ndarray) -> float:
+        """Estimate the full width at half maximum of the spatial correlation.
+
+        Parameters
+        ----------
+        residuals : ndarray, shape (n_volumes, n_positions)
+            Of all runs.
+        inside : ndarray of int
+            The positions to take.
+
+        Returns
+        -------
+        float
+            In mm, the mean over axes; NaN where neighbors are not correlated.
+        """
+        of_union = np.full(self.levels.shape[1], -1)
+        of_union[inside] = inside
+        position = np.full(self.union.shape, -1)
+        position[self.union] = of_union
+        widths = []
+        for axis, size in enumerate(self.sizes):
+            before = np.take(position, range(position.shape[axis] - 1), axis)
+            after = np.take(position, range(1, position.shape[axis]), axis)
+            both = (before >= 0) & (after >= 0)
+            if not both.any():
+                continue
+            first, second = residuals[:, before[both]], residuals[:, after[both]]
+            apart = ((first - second) ** 2).sum()
+            alone = (first**2).sum() + (second**2).sum()
+            correlation = 1 - apart / alone
+            if correlation > 0:
+                widths.append(size * np.sqrt(-2 * np.log(2) / np.log(correlation)))
+        return float(np.mean(widths)) if widths else np.nan
 
 
 def open_scan(
@@ -440,25 +474,3 @@ def _percent(runs: Sequence[BoldRun], union: np.ndarray) -> tuple[list[np.ndarra
         series.append(100 * (values / level - 1))
         levels.append(level)
     return series, np.array(levels)
-
-
-def _smoothness(residuals: np.ndarray, scan: Scan, inside: np.ndarray) -> float:
-    """Estimate the full width at half maximum of the spatial correlation, in mm."""
-    of_union = np.full(scan.levels.shape[1], -1)
-    of_union[inside] = inside
-    position = np.full(scan.union.shape, -1)
-    position[scan.union] = of_union
-    widths = []
-    for axis, size in enumerate(scan.sizes):
-        before = np.take(position, range(position.shape[axis] - 1), axis)
-        after = np.take(position, range(1, position.shape[axis]), axis)
-        both = (before >= 0) & (after >= 0)
-        if not both.any():
-            continue
-        first, second = residuals[:, before[both]], residuals[:, after[both]]
-        apart = ((first - second) ** 2).sum()
-        alone = (first**2).sum() + (second**2).sum()
-        correlation = 1 - apart / alone
-        if correlation > 0:
-            widths.append(size * np.sqrt(-2 * np.log(2) / np.log(correlation)))
-    return float(np.mean(widths)) if widths else np.nan

@@ -356,11 +356,45 @@ def simulate_like(
 
 @dataclass(kw_only=True, eq=False)
 class _Strength:
-    """What is adjusted: by position, and for the RDMs of each region."""
+    """What is adjusted, by position and for the RDMs of each region, and what is kept.
+
+    `moments` are products of mean patterns from different presentations, (conditions, conditions).
+    """
 
     signal: np.ndarray
     trials: np.ndarray
     exponents: dict[str, float]
+    moments: dict[str, np.ndarray]
+
+    @classmethod
+    def of(
+        cls,
+        target: Measured,
+        betas: np.ndarray,
+        codes: np.ndarray,
+        inside: Mapping[str, np.ndarray],
+    ) -> _Strength:
+        """Begin with what was measured."""
+        counts = np.bincount(codes)
+        centering = np.eye(len(counts)) - 1 / len(counts)
+        moments = {}
+        for roi, columns in inside.items():
+            own = betas[:, columns]
+            sums = np.zeros((len(counts), len(columns)))
+            np.add.at(sums, codes, own)
+            products = sums @ sums.T
+            # A presentation times itself holds the square of its noise.
+            squares = np.bincount(codes, weights=(own**2).sum(axis=1))
+            different = (np.diag(products) - squares) / (counts * (counts - 1))
+            products /= np.outer(counts, counts)
+            np.fill_diagonal(products, different)
+            moments[roi] = centering @ products @ centering / len(columns)
+        return cls(
+            signal=target.ncsnr * np.sqrt(target.noise),
+            trials=np.zeros_like(target.noise),
+            exponents=dict.fromkeys(inside, 1.0),
+            moments=moments,
+        )
 
     def adjust(
         self, target: Measured, copies: Sequence[Measured], inside: Mapping[str, np.ndarray]
@@ -387,6 +421,30 @@ class _Strength:
                 exponent = self.exponents[roi] + wanted_z - reached_z
                 self.exponents[roi] = float(np.clip(exponent, 0, 4))
 
+    def plant(self, means: np.ndarray, inside: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Give mean patterns the second moments over voxels, and voxels their strength."""
+        planted = np.zeros_like(means)
+        for roi, columns in inside.items():
+            values, vectors = np.linalg.eigh(self.moments[roi])
+            values = np.clip(values, 0, None)
+            is_kept = values > 1e-6 * values.max()
+            if not is_kept.any():
+                continue
+            values = np.where(is_kept, values, 1) ** self.exponents[roi] * is_kept
+            root = (vectors * np.sqrt(values)) @ vectors.T
+            signal = means[:, columns] - means[:, columns].mean(axis=0)
+            # Moment and strength are each made exact in turn; five rounds bring both within a
+            # percent.
+            for _ in range(5):
+                own, axes = np.linalg.eigh(signal @ signal.T)
+                is_signal = own > 1e-9 * own.max()
+                inverse = np.where(is_signal, 1, 0) / np.sqrt(np.where(is_signal, own, 1))
+                signal = root @ (axes * inverse) @ axes.T @ signal
+                spread = signal.std(axis=0, ddof=1)
+                signal *= self.signal[columns] / np.where(spread > 0, spread, 1)
+            planted[:, columns] = signal
+        return planted
+
 
 def _adjusted(model: ScanModel, scan: Scan, fits: Fits, seed: int) -> ScanModel:
     """Choose the strength of signal and trials so that simulated runs measure like the given."""
@@ -398,24 +456,19 @@ def _adjusted(model: ScanModel, scan: Scan, fits: Fits, seed: int) -> ScanModel:
     apart = (fits.betas - means[codes]) * widening[codes][:, None]
     trials = apart / np.sqrt((apart**2).mean(axis=0))
     target = scan.measure(fits)
-    strength = _Strength(
-        signal=target.ncsnr * np.sqrt(target.noise),
-        trials=np.zeros_like(target.noise),
-        exponents=dict.fromkeys(inside, 1.0),
-    )
-    moments = {}
-    for roi, columns in inside.items():
-        moments[roi] = _second_moment(fits.betas[:, columns], codes)
+    strength = _Strength.of(target, fits.betas, codes, inside)
     copies: list[Measured] = []
     for step in range(_ROUNDS):
         if copies:
-            model = _noise_adjusted(model, target, copies)
+            # Size and lag-1 correlation of the noise change by the same in all voxels.
+            more = np.median(target.ar1 - np.mean([copy.ar1 for copy in copies], axis=0))
+            size = np.mean([copy.spread for copy in copies], axis=0)
+            larger = np.median(target.spread / size)
+            innovations = tuple(larger * values for values in model.innovations)
+            ar1 = np.clip(model.ar1 + more, -0.5, 0.95)
+            model = replace(model, ar1=ar1, innovations=innovations)
             strength.adjust(target, copies, inside)
-        signal = np.zeros_like(means)
-        for roi, columns in inside.items():
-            signal[:, columns] = _given_moment(
-                means[:, columns], moments[roi], strength.signal[columns], strength.exponents[roi]
-            )
+        signal = strength.plant(means, inside)
         model = replace(model, signal=signal, trials=trials * np.sqrt(strength.trials))
         copies = _measured_copies(model, scan, _COPIES, seed, "adjust", step)
     finished = [copy.table for copy in _measured_copies(model, scan, _COMPARED, seed, "compare")]
@@ -440,54 +493,6 @@ def _measured_copies(
         series = _simulated(model, model.signal[scan.codes], in_turn, draws)
         copies.append(scan.measure(scan.fit(series)))
     return copies
-
-
-def _noise_adjusted(model: ScanModel, target: Measured, copies: Sequence[Measured]) -> ScanModel:
-    """Change size and lag-1 correlation of the noise, the same in all voxels."""
-    lag1 = np.mean([copy.ar1 for copy in copies], axis=0)
-    size = np.mean([copy.spread for copy in copies], axis=0)
-    more = np.median(target.ar1 - lag1)
-    larger = np.median(target.spread / size)
-    innovations = [larger * values for values in model.innovations]
-    return replace(model, ar1=np.clip(model.ar1 + more, -0.5, 0.95), innovations=tuple(innovations))
-
-
-def _second_moment(betas: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Estimate products of mean patterns from different presentations: (conditions, conditions)."""
-    counts = np.bincount(codes)
-    sums = np.zeros((len(counts), betas.shape[1]))
-    np.add.at(sums, codes, betas)
-    own = np.bincount(codes, weights=(betas**2).sum(axis=1))
-    products = sums @ sums.T
-    # A presentation times itself holds the square of its noise.
-    different = (np.diag(products) - own) / (counts * (counts - 1))
-    products /= np.outer(counts, counts)
-    np.fill_diagonal(products, different)
-    centering = np.eye(len(counts)) - 1 / len(counts)
-    return centering @ products @ centering / betas.shape[1]
-
-
-def _given_moment(
-    means: np.ndarray, moment: np.ndarray, strength: np.ndarray, exponent: float
-) -> np.ndarray:
-    """Give mean patterns another second moment over voxels, and voxels their strength."""
-    values, vectors = np.linalg.eigh(moment)
-    values = np.clip(values, 0, None)
-    is_kept = values > 1e-6 * values.max()
-    if not is_kept.any():
-        return np.zeros_like(means)
-    values = np.where(is_kept, values, 1) ** exponent * is_kept
-    root = (vectors * np.sqrt(values)) @ vectors.T
-    signal = means - means.mean(axis=0)
-    # Moment and strength are each made exact in turn; five rounds bring both within a percent.
-    for _ in range(5):
-        own, axes = np.linalg.eigh(signal @ signal.T)
-        is_signal = own > 1e-9 * own.max()
-        inverse = np.where(is_signal, 1, 0) / np.sqrt(np.where(is_signal, own, 1))
-        signal = root @ (axes * inverse) @ axes.T @ signal
-        spread = signal.std(axis=0, ddof=1)
-        signal *= strength / np.where(spread > 0, spread, 1)
-    return signal
 
 
 # --------------------------------------------------------------------------------- the simulation

@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fmri.bids import find_reader
-from fmri.cifti import cifti_header, read_cifti_series
+from fmri.cifti import cifti_header, open_cifti, read_cifti_series
 from fmri.extraction import StoredSeries, read_series, read_voxels
 from fmri.grids import SIDES, SeriesHeader, join_hemispheres, volume_grid
 from fmri.surfaces import (
@@ -41,12 +42,16 @@ class SeriesReader:
     read : callable
         ``read(path, mask)`` gives the time courses of the places where the mask is True: floats of
         shape (n_volumes, n_chosen).
+    open : callable, optional
+        ``open(path)`` gives the image of which `fmri.volumes.check_complete` says whether it is cut
+        off; None where that is told by reading it.
     one_hemisphere : bool
         Whether each hemisphere has a file of its own.
     """
 
     header: Callable[[File, str], SeriesHeader]
     read: Callable[[File, np.ndarray], np.ndarray]
+    open: Callable[[File], Any] | None = None
     one_hemisphere: bool = False
 
 
@@ -86,10 +91,12 @@ def volume_header(path: File, affine: str = "agree") -> SeriesHeader:
     )
 
 
-_VOLUME = SeriesReader(header=volume_header, read=read_voxels)
+_VOLUME = SeriesReader(header=volume_header, read=read_voxels, open=open_nifti)
 _GIFTI = SeriesReader(header=gifti_header, read=read_gifti_series, one_hemisphere=True)
 _MGH = SeriesReader(header=mgh_header, read=read_mgh_series, one_hemisphere=True)
-_CIFTI = SeriesReader(header=cifti_header, read=read_cifti_series)
+_CIFTI = SeriesReader(
+    header=cifti_header, read=read_cifti_series, open=lambda path: open_cifti(path).image
+)
 
 SERIES_READERS: dict[str, SeriesReader] = {
     ".nii": _VOLUME,
@@ -103,6 +110,27 @@ SERIES_READERS: dict[str, SeriesReader] = {
 }
 """Ending of a series → its reader; ``""`` is for all other endings, which `fmri.volumes` opens. A
 format is added by an entry here."""
+
+
+def is_volume(file: File) -> bool:
+    """Say by its name whether a series is of a volume.
+
+    Parameters
+    ----------
+    file : path-like
+        File of a series.
+
+    Returns
+    -------
+    bool
+        False for surfaces and CIFTI.
+
+    Examples
+    --------
+    >>> is_volume("bold.nii.gz"), is_volume("bold.dtseries.nii")
+    (True, False)
+    """
+    return find_reader(SERIES_READERS, file, "a series") is _VOLUME
 
 
 def hemisphere_files(image: File | Sequence[File], hemispheres: str = "both") -> tuple[Path, ...]:
@@ -247,8 +275,7 @@ def check_files(images: Sequence[File]) -> None:
     Parameters
     ----------
     images : sequence of path-like
-        One file, or the left and the right hemisphere. Those of surfaces and CIFTI are not looked
-        at.
+        One file, or the left and the right hemisphere. Those of surfaces are not looked at.
 
     Raises
     ------
@@ -256,8 +283,9 @@ def check_files(images: Sequence[File]) -> None:
         See `fmri.volumes.check_complete`.
     """
     for image in images:
-        if find_reader(SERIES_READERS, image, "a series") is _VOLUME:
-            check_complete(image)
+        reader = find_reader(SERIES_READERS, image, "a series")
+        if reader.open is not None:
+            check_complete(image, reader.open(image))
 
 
 def read_places(images: Sequence[File], mask: np.ndarray) -> np.ndarray:

@@ -16,6 +16,29 @@ WHY = ("", "NaN or infinite", "constant")
 """Why a voxel is unusable, by the number of its reason; 0: it is usable."""
 
 
+def unusable_reasons(values: np.ndarray) -> np.ndarray:
+    """Say which voxels cannot be used.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_observations, n_voxels)
+        Responses, or a series.
+
+    Returns
+    -------
+    ndarray of int, shape (n_voxels,)
+        Numbers of `WHY`: of voxels that are not finite, or the same in all of several observations.
+
+    Examples
+    --------
+    >>> unusable_reasons(np.array([[1.0, np.nan, 3.0], [2.0, 4.0, 3.0]])).tolist()
+    [0, 1, 2]
+    """
+    is_finite = np.isfinite(values).all(axis=0)
+    is_constant = (values == values[:1]).all(axis=0) & (len(values) > 1)
+    return np.select([~is_finite, is_constant], [1, 2])
+
+
 def unusable_error(what: str, voxels: pd.DataFrame, reasons: np.ndarray) -> InputError:
     """Name the regions with voxels that cannot be used.
 

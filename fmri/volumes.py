@@ -43,6 +43,8 @@ _CHECK_BYTES = 2**22
 _MOST_RECORDS = 1000
 _LENGTH_BYTES = 4
 """Bytes at the end of a ``.gz`` file that say how long its contents are."""
+PACKED = (".gz", ".bz2", ".zst")
+"""Endings of files that are packed as a whole."""
 _PAIR = (".hdr", ".hdr.gz", ".img", ".img.gz")
 """Endings of the header and the values of an image of two files."""
 _TIME_UNITS = {"sec": 1.0, "unknown": 1.0, "msec": 1e-3, "usec": 1e-6}
@@ -93,6 +95,7 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
         with header_notes(path):
             image = read(path)
     except Exception as error:  # a damaged header makes nibabel fail in many ways
+        _unpacked_size(file)  # what keeps it from being unpacked comes first
         raise InputError(
             f"{path} is not a readable NIfTI image ({one_line(error)}); copy or convert it again."
         ) from error
@@ -245,13 +248,40 @@ def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[
         ) from error
 
 
-def check_complete(path: str | os.PathLike[str]) -> None:
-    """Refuse a NIfTI image that is cut off, in the time of a look at its length.
+def _unpacked_size(file: Path) -> int:
+    """Count the bytes of a file to its end; those of a packed one are unpacked."""
+    from nibabel.openers import ImageOpener
+    from nibabel.tripwire import TripWireError
+
+    if file.suffix.lower() not in PACKED:
+        return file.stat().st_size
+    size = 0
+    try:
+        with ImageOpener(str(file), "rb") as unpacked:
+            while block := unpacked.read(_CHECK_BYTES):
+                size += len(block)
+    except TripWireError:
+        raise InputError(
+            f"{file} is packed by Zstandard, which this Python cannot unpack; install the package "
+            "backports.zstd (pip install 'nibabel[zstd]'), or unpack the file."
+        ) from None
+    except Exception as error:  # whatever nibabel or zlib make of a damaged file
+        raise InputError(
+            f"{file} is cut off or damaged ({one_line(error)}); copy or convert it again."
+        ) from error
+    return size
+
+
+def check_complete(path: str | os.PathLike[str], image: Any = None) -> None:
+    """Refuse an image that is cut off, mostly in the time of a look at its length.
 
     Parameters
     ----------
     path : path-like
         The image.
+    image : nibabel image, optional
+        The same, opened, where it is not NIfTI, as CIFTI files are; by default `open_nifti` opens
+        it.
 
     Raises
     ------
@@ -262,33 +292,21 @@ def check_complete(path: str | os.PathLike[str]) -> None:
     -----
     The end of a ``.gz`` file says the length of its contents modulo 2³² bytes. A file whose end
     says another length may still be whole (several packed parts are one file): it is unpacked.
+    Files of other packers (``.bz2``, ``.zst``) say no length and are unpacked, too.
     """
-    from nibabel.openers import ImageOpener
-
-    image = open_nifti(path)
+    image = open_nifti(path) if image is None else image
     raw: Any = image.dataobj
     if isinstance(raw, np.ndarray):  # of a reader that holds them in memory
         return
     file = Path(str(image.file_map["image"].filename))
     needed = raw.offset + math.prod(raw.shape) * raw.dtype.itemsize
-    size = file.stat().st_size
-    if file.suffix in (".bz2", ".zst"):  # which only unpacking could tell
-        return
     if file.suffix == ".gz":
         with file.open("rb") as packed:
-            packed.seek(-min(size, _LENGTH_BYTES), os.SEEK_END)
-            size = int.from_bytes(packed.read(), "little")
-        if size == needed % 2 ** (8 * _LENGTH_BYTES):
+            packed.seek(-min(file.stat().st_size, _LENGTH_BYTES), os.SEEK_END)
+            length = int.from_bytes(packed.read(), "little")
+        if length == needed % 2 ** (8 * _LENGTH_BYTES):
             return
-        size = 0
-        try:
-            with ImageOpener(str(file), "rb") as unpacked:
-                while block := unpacked.read(_CHECK_BYTES):
-                    size += len(block)
-        except Exception as error:  # whatever nibabel or zlib make of a damaged file
-            raise InputError(
-                f"{path} is cut off or damaged ({one_line(error)}); copy or convert it again."
-            ) from error
+    size = _unpacked_size(file)
     if size < needed:
         raise InputError(
             f"{path} is cut off: its header says {needed:,} bytes, and it holds {size:,}; copy or "

@@ -16,8 +16,10 @@ from fmri.betas.event_designs import DesignOptions, run_designs
 from fmri.betas.joint_models import fit_jointly
 from fmri.betas.session_models import scale_to_percent
 from fmri.bold import BoldRun, check_runs
-from fmri.extraction import read_series
-from fmri.volumes import digest_image, image_affine, open_nifti
+from fmri.cifti import brain_models
+from fmri.grids import Grid
+from fmri.series import read_stored
+from fmri.volumes import digest_image
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import plain_value, provenance
@@ -228,12 +230,14 @@ class ContrastMaps:
     ----------
     effect, t, z : ndarray of float, shape (n_voxels,)
         The weighted sum of betas, and the same in standard errors; NaN in voxels without data.
-    mask : ndarray of bool, shape (i, j, k)
-        The voxels, in C order.
-    affine : ndarray, shape (4, 4)
+    mask : ndarray of bool, shape (i, j, k) or (n_places,)
+        The voxels, in C order, or the places of surfaces and CIFTI.
+    affine : ndarray, shape (4, 4), optional
         Of the volume.
     provenance : mapping
         JSON-able record.
+    grid : Grid, optional
+        Of surfaces and CIFTI: their places.
 
     Examples
     --------
@@ -256,8 +260,20 @@ class ContrastMaps:
     t: np.ndarray
     z: np.ndarray
     mask: np.ndarray
-    affine: np.ndarray
+    affine: np.ndarray | None
     provenance: Mapping[str, Any]
+    grid: Grid | None = None
+
+    @property
+    def ending(self) -> str:
+        """How files of these maps end.
+
+        Returns
+        -------
+        str
+            ``".nii.gz"``; of surfaces and CIFTI ``".dscalar.nii"``.
+        """
+        return ".nii.gz" if self.grid is None else ".dscalar.nii"
 
 
 def joint_designs(
@@ -321,8 +337,8 @@ def estimate_contrast(
         of their own for each run.
     expression : str
         See `parse_contrast`.
-    mask : ndarray of bool, shape (i, j, k), optional
-        The voxels to fit; all by default.
+    mask : ndarray of bool, shape (i, j, k) or (n_places,), optional
+        The voxels or places to fit; all by default.
     noise_model : {"ar1", "ols"}
         See `fmri.estimate_betas`.
     units : {"percent", "raw"}
@@ -367,9 +383,9 @@ def estimate_contrast(
     check_runs(runs)
     shown, events_of_runs, nuisance = joint_designs(runs, chosen)
     check_conditions(expression, shown)
-    image = open_nifti(runs[0].image)
-    voxels = np.ones(image.shape[:3], dtype=bool) if mask is None else mask
-    stored = [read_series(run.image, voxels) for run in runs]
+    grid = runs[0].grid
+    voxels = np.ones(grid.shape, dtype=bool) if mask is None else mask
+    stored = [read_stored(run.images, voxels) for run in runs]
     contrast = np.array([[weights.get(name, 0.0) for name in shown]])
     n_voxels = int(voxels.sum())
     maps = {name: np.full(n_voxels, np.nan) for name in STATISTICS}
@@ -410,8 +426,13 @@ def estimate_contrast(
     record = provenance(settings, step="estimate_contrast", images=images, dof=dof)
     if any(run.simulated for run in runs):
         record["simulated"] = True
-    affine = image_affine(runs[0].image, image, runs[0].affine)
-    return ContrastMaps(**maps, mask=voxels, affine=affine, provenance=record)
+    return ContrastMaps(
+        **maps,
+        mask=voxels,
+        affine=grid.affine,
+        provenance=record,
+        grid=None if grid.is_volume else grid,
+    )
 
 
 def contrast_label(expression: str) -> str:
@@ -464,13 +485,18 @@ def write_map(maps: ContrastMaps, statistic: str, path: Path) -> None:
     statistic : {"effect", "t", "z"}
         Which one.
     path : Path
-        NIfTI file to write: float32, NaN where nothing was estimated.
+        File to write, with the ending of the maps: float32, NaN where nothing was estimated.
     """
     import nibabel
 
-    volume = np.full(maps.mask.shape, np.nan, dtype=np.float32)
-    volume[maps.mask] = getattr(maps, statistic)
-    image = nibabel.Nifti1Image(volume, maps.affine)
+    values = np.full(maps.mask.shape, np.nan, dtype=np.float32)
+    values[maps.mask] = getattr(maps, statistic)
+    image: Any
+    if maps.grid is None:
+        image = nibabel.Nifti1Image(values, maps.affine)
+    else:
+        rows = nibabel.cifti2.ScalarAxis([statistic])
+        image = nibabel.Cifti2Image(values[np.newaxis], (rows, brain_models(maps.grid)))
     with atomic_path(path) as part:
         nibabel.save(image, part)
 
@@ -478,15 +504,15 @@ def write_map(maps: ContrastMaps, statistic: str, path: Path) -> None:
 @writes_into("folder")
 @checked
 def write_contrast(maps: ContrastMaps, folder: str | os.PathLike[str]) -> Path:
-    """Write the maps of a contrast as NIfTI images, for use in definitions of regions.
+    """Write the maps of a contrast as images, for use in definitions of regions.
 
     Parameters
     ----------
     maps : ContrastMaps
         From `estimate_contrast`.
     folder : path-like
-        Folder that gets ``effect.nii.gz``, ``t.nii.gz``, ``z.nii.gz`` (float32, NaN where nothing
-        was estimated) and ``contrast.json``.
+        Folder that gets ``effect.nii.gz``, ``t.nii.gz``, ``z.nii.gz`` (of surfaces and CIFTI
+        ``.dscalar.nii``; float32, NaN where nothing was estimated) and ``contrast.json``.
 
     Returns
     -------
@@ -511,6 +537,6 @@ def write_contrast(maps: ContrastMaps, folder: str | os.PathLike[str]) -> Path:
     """
     target = Path(folder)
     for name in STATISTICS:
-        write_map(maps, name, target / f"{name}.nii.gz")
+        write_map(maps, name, target / f"{name}{maps.ending}")
     write_json(target / "contrast.json", plain_value(dict(maps.provenance)))
     return target

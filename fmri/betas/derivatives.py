@@ -164,7 +164,8 @@ def write_bids_contrast(
     folder : path-like
         Root of the derivatives; gets ``dataset_description.json`` and, in
         ``sub-XX/[ses-YY/]func``, ``…_contrast-aVsB_stat-effect_statmap.nii.gz`` (and ``stat-t``,
-        ``stat-z``; float32, NaN where nothing was estimated), each with a ``.json``.
+        ``stat-z``; of surfaces and CIFTI ``.dscalar.nii``; float32, NaN where nothing was
+        estimated), each with a ``.json``.
     subject, session, task, space : str
         Labels of the file names; `session` (empty for several) and `space` may be empty.
 
@@ -213,8 +214,9 @@ def write_bids_contrast(
         "contrast": contrast_label(settings["contrast"]),
     }
     start = "_".join(f"{key}-{value}" for key, value in entities.items() if value)
-    paths = [target / "func" / f"{start}_stat-{name}_statmap.nii.gz" for name in STATISTICS]
-    sidecars = [path.with_name(path.name.replace(".nii.gz", ".json")) for path in paths]
+    ends = [f"stat-{name}_statmap" for name in STATISTICS]
+    paths = [target / "func" / f"{start}_{end}{maps.ending}" for end in ends]
+    sidecars = [target / "func" / f"{start}_{end}.json" for end in ends]
     for sidecar in sidecars:
         held = read_json(sidecar) if sidecar.is_file() else {}
         written = held.get("Contrast") if isinstance(held, Mapping) else None

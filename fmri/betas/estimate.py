@@ -28,7 +28,13 @@ from fmri.bold import BoldRun, check_runs
 from fmri.patterns import Patterns
 from fmri.rois.regions import Regions, read_regions, voxel_table
 from fmri.series import open_series, read_places, read_stored
-from fmri.unusable import UNUSABLE, check_regions_left, dropped_voxels, unusable_error
+from fmri.unusable import (
+    UNUSABLE,
+    check_regions_left,
+    dropped_voxels,
+    unusable_error,
+    unusable_reasons,
+)
 from fmri.volumes import digest_image
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
@@ -322,12 +328,8 @@ def _estimate_together(
             outside = own[:, ~is_region]
             own = own[:, is_region]
             around.append(outside)
-            is_usable &= np.isfinite(outside).all(axis=0)
-            is_usable &= (outside != outside[0]).any(axis=0)
-        finite = np.isfinite(own).all(axis=0)
-        constant = (own == own[0]).all(axis=0)
-        faults = np.select([~finite, constant], [1, 2])
-        reasons = faults[position]
+            is_usable &= unusable_reasons(outside) == 0
+        reasons = unusable_reasons(own)[position]
         if reasons.any() and settings["unusable"] == "refuse":
             raise unusable_error(run.label, voxels, reasons)
         broken = np.where(reasons != 0, reasons, broken)
@@ -392,9 +394,7 @@ def _fit_run(
             slabs.append(slice(first, min(first + plan.n_fitted, end)))
         for slab in slabs:
             series = stored.scaled(slice(slab.start - begin, slab.stop - begin))
-            finite = np.isfinite(series).all(axis=0)
-            constant = (series == series[0]).all(axis=0)
-            reasons[slab] = np.select([~finite, constant], [1, 2])
+            reasons[slab] = unusable_reasons(series)
             means[slab] = series.mean(axis=0)
         is_refused = unusable == "refuse" and reasons.any()
         if is_refused or _n_low(means, reasons, units):

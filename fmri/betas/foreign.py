@@ -100,13 +100,7 @@ def read_beta_images(
         raise InputError(f"{path}{what} is not recognized as betas; give one of {helps}.")
     images = BETA_READERS[known[0]].open(file)
     observations, numbers = _observations_of(file, images, volumes, condition_column)
-    regions = read_masks(masks, next(iter(masks.values()))) if masks else {}
-    if not regions:
-        raise InputError("no masks given; give masks (--masks NAME=FILE), one for each ROI.")
-    like = next(iter(masks.values())) if grid is None else grid
-    affine = image_affine(like, open_nifti(like)) if images.affine is None else images.affine
-    placed = _placed(file, images, like if grid is None else grid, grid is not None)
-    _check_grid(file, placed.shape, affine, masks)
+    regions, affine, placed = _on_grid(file, images, masks, grid)
     label = subject or file_labels(file).get("sub", "01")
     voxels, union, position = voxel_table(regions, label)
     outside = union & ~placed
@@ -143,46 +137,47 @@ def read_beta_images(
     )
 
 
-def _placed(
-    file: Path, images: BetaImages, like: str | os.PathLike[str], is_given: bool
-) -> np.ndarray:
-    """Mark the voxels of the volume that have betas."""
+def _on_grid(
+    file: Path,
+    images: BetaImages,
+    masks: Mapping[str, str | os.PathLike[str]],
+    grid: str | os.PathLike[str] | None,
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Read masks; return the affine of their grid, and its voxels that have betas, too."""
+    if not masks:
+        raise InputError("no masks given; give masks (--masks NAME=FILE), one for each ROI.")
+    first = next(iter(masks.values()))
+    regions = read_masks(masks, first)
+    like = first if grid is None else grid
+    affine = image_affine(like, open_nifti(like)) if images.affine is None else images.affine
     if len(images.shape) == 3:
-        return np.ones(images.shape, dtype=bool)
-    if not is_given:
+        placed = np.ones(images.shape, dtype=bool)
+    elif grid is None:
         raise InputError(
             f"{file.name} holds a list of {images.shape[0]} voxels; give the mask that made the "
             "list: grid (--grid FILE)."
         )
-    image = open_nifti(like)
-    with reading(like, "a NIfTI image"):
-        placed = np.asarray(image.dataobj) != 0
-    if placed.ndim != 3 or int(placed.sum()) != images.shape[0]:
-        raise InputError(
-            f"{file.name} holds {images.shape[0]} voxels, but {Path(like).name} (grid, --grid) has "
-            f"the shape {placed.shape} and {int(placed.sum())} voxels that are not 0; give the "
-            "mask that made the list."
-        )
-    return placed
-
-
-def _check_grid(
-    file: Path,
-    shape: tuple[int, ...],
-    affine: np.ndarray,
-    masks: Mapping[str, str | os.PathLike[str]],
-) -> None:
-    """Refuse masks on another grid than the betas."""
-    for name, path in masks.items():
-        image = open_nifti(path)
-        own = image_affine(path, image)
-        if tuple(image.shape[:3]) != shape or np.abs(own - affine).max() > _SAME_GRID:
+    else:
+        image = open_nifti(grid)
+        with reading(grid, "a NIfTI image"):
+            placed = np.asarray(image.dataobj) != 0
+        if placed.ndim != 3 or int(placed.sum()) != images.shape[0]:
             raise InputError(
-                f"ROI '{name}': {Path(path).name} has the grid {tuple(image.shape[:3])} and affine "
-                f"{own.round(3).tolist()}, but the betas of {file.name} {shape} and "
+                f"{file.name} holds {images.shape[0]} voxels, but {Path(grid).name} (grid, --grid) "
+                f"has the shape {placed.shape} and {int(placed.sum())} voxels that are not 0; give "
+                "the mask that made the list."
+            )
+    for name, mask in masks.items():
+        image = open_nifti(mask)
+        own = image_affine(mask, image)
+        if tuple(image.shape[:3]) != placed.shape or np.abs(own - affine).max() > _SAME_GRID:
+            raise InputError(
+                f"ROI '{name}': {Path(mask).name} has the grid {tuple(image.shape[:3])} and affine "
+                f"{own.round(3).tolist()}, but the betas of {file.name} {placed.shape} and "
                 f"{affine.round(3).tolist()}; resample the mask yourself (nearest neighbor), or "
                 "give the image that has their grid (grid, --grid)."
             )
+    return regions, affine, placed
 
 
 def _observations_of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,12 @@ import numpy as np
 import pandas as pd
 
 from fmri.betas.prediction import quartiles
-from fmri.extraction import read_voxels
+from fmri.extraction import read_hdf5_voxels, read_voxels
 from fmri.tables import NO_TRIAL_TYPE
 from fmri.volumes import check_4d, image_affine, open_nifti
 from neurometamer.errors import InputError, name_ids
 from neurometamer.reading import check_plain_file, reading
 from neurometamer.store import open_hdf5
-
-_AT_A_TIME = 2**25
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,29 +97,43 @@ class BetaReader:
 
     Parameters
     ----------
-    recognizes : callable
-        Path to whether it is this program's.
+    names : tuple of str
+        Patterns of the names of its files or folders.
+    holds : tuple of str
+        Patterns of files, of each of which its folders hold at least one.
     open : callable
         Path to `BetaImages`.
     help : str
         What it reads.
     """
 
-    recognizes: Callable[[Path], bool]
+    names: tuple[str, ...]
+    holds: tuple[str, ...] = ()
     open: Callable[[Path], BetaImages]
     help: str
+
+    def recognizes(self, path: Path) -> bool:
+        """Say whether a path is this program's, by names alone.
+
+        Parameters
+        ----------
+        path : Path
+            A file or a folder.
+
+        Returns
+        -------
+        bool
+            True when its name fits, and it holds what it must.
+        """
+        if not any(fnmatchcase(path.name, pattern) for pattern in self.names):
+            return False
+        return all(any(path.glob(pattern)) for pattern in self.holds)
 
 
 # ---------------------------------------------------------------------------------------- GLMsingle
 
 _GLMSINGLE_MAPS = {"HRFindex": "hrf_index", "FRACvalue": "fraction"}
 """What GLMsingle chose for each voxel, to its column in the table of voxels."""
-
-
-def _is_glmsingle(path: Path) -> bool:
-    if not path.name.startswith("TYPE"):
-        return False
-    return path.suffix in (".h5", ".hdf5", ".npy")
 
 
 def _open_glmsingle(path: Path) -> BetaImages:
@@ -157,16 +169,20 @@ def _open_glmsingle(path: Path) -> BetaImages:
                 f"{path}: '{name}' has the shape {values.shape}, but 'betasmd' {shape}; copy the "
                 "file again."
             )
-    n_noise = None
-    if "pcnum" in choices:
-        n_noise = max(0, int(np.nan_to_num(choices.pop("pcnum")).item()))
+    pcnum = choices.pop("pcnum", None)
+    n_noise = None if pcnum is None else max(0, int(np.nan_to_num(pcnum).item()))
     maps = {_GLMSINGLE_MAPS[name]: values.reshape(space) for name, values in choices.items()}
     chosen = ["denoised"] if n_noise else []
     chosen += ["shrunken"] if "fraction" in maps else []
+
+    def _read(mask: np.ndarray, volumes: np.ndarray) -> np.ndarray:
+        with open_hdf5(path) as file:
+            return read_hdf5_voxels(file["betasmd"], np.flatnonzero(mask), volumes, axis=-1)
+
     return BetaImages(
         shape=space,
         n_volumes=shape[-1],
-        read=partial(_read_glmsingle, path),
+        read=_read,
         chosen_on_all_runs=tuple(chosen),
         units="percent",
         n_noise=n_noise,
@@ -174,38 +190,10 @@ def _open_glmsingle(path: Path) -> BetaImages:
     )
 
 
-def _read_glmsingle(path: Path, mask: np.ndarray, volumes: np.ndarray) -> np.ndarray:
-    """Read in slabs along the first axis, so that the whole file is never in memory."""
-    values = np.empty((len(volumes), int(mask.sum())), dtype=np.float64)
-    done = 0
-    with open_hdf5(path) as file:
-        betas = file["betasmd"]
-        per_row = max(1, betas.size // max(1, betas.shape[0]))
-        step = max(1, _AT_A_TIME // per_row)
-        for first in range(0, betas.shape[0], step):
-            part = mask[first : first + step]
-            count = int(part.sum())
-            if count:
-                rows = np.asarray(betas[first : first + step], dtype=np.float64)
-                flat = rows.reshape(-1, betas.shape[-1])
-                chosen = flat[part.ravel()]
-                values[:, done : done + count] = chosen[:, volumes].T
-            done += count
-    return values
-
-
 # ---------------------------------------------------------------------------------------------- SPM
 
 _SPM_NAME = re.compile(r"Sn\((\d+)\) (.+)\*bf\(1\)")
 _SPM_MODULATOR = re.compile(r".+x.+\^\d+")
-
-
-def _is_spm(path: Path) -> bool:
-    design = path / "SPM.mat"
-    if not design.is_file():
-        return False
-    images = path.glob("beta_*.nii")
-    return any(images)
 
 
 def _open_spm(path: Path) -> BetaImages:
@@ -237,29 +225,29 @@ def _open_spm(path: Path) -> BetaImages:
             rows.append((match[2], match[1]))
     table = pd.DataFrame(rows, columns=["condition", "run"]).assign(session="")
     first = open_nifti(files[0])
+
+    def _read(mask: np.ndarray, volumes: np.ndarray) -> np.ndarray:
+        values = np.empty((len(volumes), int(mask.sum())))
+        for row, number in enumerate(volumes):
+            image = open_nifti(files[number])
+            if image.shape[:3] != mask.shape:
+                raise InputError(
+                    f"{files[number]} has the grid {image.shape[:3]}, others {mask.shape}; "
+                    "estimate the model again."
+                )
+            with reading(files[number], "a NIfTI image"):
+                volume = np.asarray(image.dataobj)
+            values[row] = volume.reshape(mask.shape)[mask]
+        return values
+
     return BetaImages(
         shape=tuple(int(size) for size in first.shape[:3]),
         n_volumes=len(files),
-        read=partial(_read_spm, files),
+        read=_read,
         affine=image_affine(files[0], first),
         table=table,
         units="raw",
     )
-
-
-def _read_spm(files: Sequence[Path], mask: np.ndarray, volumes: np.ndarray) -> np.ndarray:
-    values = np.empty((len(volumes), int(mask.sum())))
-    for row, number in enumerate(volumes):
-        image = open_nifti(files[number])
-        if image.shape[:3] != mask.shape:
-            raise InputError(
-                f"{files[number]} has the grid {image.shape[:3]}, others {mask.shape}; estimate "
-                "the model again."
-            )
-        with reading(files[number], "a NIfTI image"):
-            volume = np.asarray(image.dataobj)
-        values[row] = volume.reshape(mask.shape)[mask]
-    return values
 
 
 # --------------------------------------------------------------------------------------------- AFNI
@@ -268,11 +256,6 @@ _AFNI_LABELS = re.compile(
     rb"atr_name=\"BRICK_LABS\"[^>]*>\s*\"(.*?)\"\s*</AFNI_atr>", flags=re.DOTALL
 )
 _AFNI_TRIAL = re.compile(r"(.+?)#(\d+)(?:_Coef)?")
-
-
-def _is_afni(path: Path) -> bool:
-    endings = (".HEAD", ".BRIK", ".BRIK.gz")
-    return path.name.endswith(endings)
 
 
 def _open_afni(path: Path) -> BetaImages:
@@ -286,26 +269,23 @@ def _open_afni(path: Path) -> BetaImages:
         shape = tuple(int(size) for size in image.shape)
         affine = np.asarray(image.affine, dtype=np.float64)
     n_volumes = shape[3] if len(shape) > 3 else 1
+
+    def _read(mask: np.ndarray, volumes: np.ndarray) -> np.ndarray:
+        values = np.empty((len(volumes), int(mask.sum())))
+        with reading(head, "an AFNI dataset"):
+            for row, number in enumerate(volumes):
+                volume = np.asarray(image.dataobj[..., number])
+                values[row] = volume[mask]
+        return values
+
     return BetaImages(
         shape=shape[:3],
         n_volumes=n_volumes,
-        read=partial(_read_afni, head),
+        read=_read,
         affine=affine,
         table=_table_of_labels(labels, n_volumes),
         units="raw",
     )
-
-
-def _read_afni(head: Path, mask: np.ndarray, volumes: np.ndarray) -> np.ndarray:
-    import nibabel
-
-    values = np.empty((len(volumes), int(mask.sum())))
-    with reading(head, "an AFNI dataset"):
-        image: Any = nibabel.load(head)
-        for row, number in enumerate(volumes):
-            volume = np.asarray(image.dataobj[..., number])
-            values[row] = volume[mask]
-    return values
 
 
 def _table_of_labels(labels: Sequence[str], n_volumes: int) -> pd.DataFrame | None:
@@ -327,11 +307,6 @@ def _table_of_labels(labels: Sequence[str], n_volumes: int) -> pd.DataFrame | No
 
 
 # ------------------------------------------------------------------------------------- plain images
-
-
-def _is_image(path: Path) -> bool:
-    endings = (".nii", ".nii.gz")
-    return path.name.endswith(endings)
 
 
 def _open_image(path: Path) -> BetaImages:
@@ -356,20 +331,23 @@ def _open_image(path: Path) -> BetaImages:
 
 BETA_READERS: dict[str, BetaReader] = {
     "glmsingle": BetaReader(
-        recognizes=_is_glmsingle,
+        names=("TYPE*.h5", "TYPE*.hdf5", "TYPE*.npy"),
         open=_open_glmsingle,
         help="TYPE….hdf5 of GLMsingle, with a table of volumes and the grid of its data",
     ),
     "spm": BetaReader(
-        recognizes=_is_spm, open=_open_spm, help="a folder with SPM.mat and beta_….nii"
+        names=("*",),
+        holds=("SPM.mat", "beta_*.nii"),
+        open=_open_spm,
+        help="a folder with SPM.mat and beta_….nii",
     ),
     "afni": BetaReader(
-        recognizes=_is_afni,
+        names=("*.HEAD", "*.BRIK", "*.BRIK.gz"),
         open=_open_afni,
         help="HEAD/BRIK with labels of sub-bricks such as cat#0_Coef",
     ),
     "image": BetaReader(
-        recognizes=_is_image,
+        names=("*.nii", "*.nii.gz"),
         open=_open_image,
         help="a 4-D NIfTI image, with AFNI's labels of sub-bricks or a table of volumes",
     ),

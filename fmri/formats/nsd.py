@@ -59,7 +59,7 @@ _SUBJECT = re.compile(r"subj(\d\d)$")
 
 @dataclass(frozen=True, kw_only=True)
 class _Tree:
-    """Where the files of one preparation of one subject lie."""
+    """The files of one preparation of one subject."""
 
     subject: str
     space: str
@@ -67,6 +67,104 @@ class _Tree:
     labels: Path
     responses: Path
     design: Path
+
+    def trials_of_design(self, sessions: Sequence[str]) -> pd.DataFrame:
+        """List the trials of the sessions in order, by the table of the experiment."""
+        design = read_mat(self.design)
+        needed = {"masterordering": 1, "subjectim": 2}
+        for name, n_axes in needed.items():
+            if name not in design or design[name].ndim != n_axes:
+                raise InputError(f"{self.design} lacks {name} of {n_axes} axes; fetch it again.")
+        order = whole_numbers(design["masterordering"], f"{self.design}: masterordering")
+        images = whole_numbers(design["subjectim"], f"{self.design}: subjectim")
+        number = int(self.subject.removeprefix("subj"))
+        n_subjects, n_images = images.shape
+        is_listed = bool(order.size) and 1 <= order.min() <= order.max() <= n_images
+        if not 1 <= number <= n_subjects or not is_listed:
+            raise InputError(
+                f"{self.design} holds the images of {n_subjects} subjects, {n_images} each, but "
+                f"not those of {self.subject}, or an order of others; fetch it again."
+            )
+        shown = images[number - 1, order - 1]
+        runs = np.repeat(np.arange(1, 13), TRIALS_OF_RUNS)
+        parts = []
+        for session in sessions:
+            last = int(session) * len(runs)
+            first = max(last - len(runs), 0)
+            of_session = shown[first:last]
+            parts.append(_session_table(of_session, runs[: len(of_session)], session))
+        return pd.concat(parts, ignore_index=True)
+
+    def masks(
+        self, rois: Mapping[str, Sequence[str]]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Make the mask of each region; return the grid, too."""
+        files = _collections(self.rois)
+        if not files:
+            raise InputError(f"{self.rois} holds no ROI file (.nii.gz); fetch those of NSD.")
+        tables = {name: self.codes(name) for name in files}
+        codes: dict[str, np.ndarray] = {}
+        masks: dict[str, np.ndarray] = {}
+        for name, parts in rois.items():
+            for part in parts:
+                collection, code = _look_up(part, tables)
+                if collection not in codes:
+                    file, names = files[collection], tables[collection]
+                    image = open_nifti(file)
+                    with stored_values(file, image) as stored:
+                        values = np.asarray(stored)
+                    whole = (np.abs(values) < 2**31) & (values == np.round(values))
+                    if values.ndim != 3 or not whole.all():
+                        raise InputError(
+                            f"{file} is {values.ndim}-D or holds other than whole numbers; ROI "
+                            "files of NSD are 3-D with codes."
+                        )
+                    present = np.unique(values[values > 0]).astype(np.int64)
+                    nameless = sorted(set(present.tolist()) - set(names.values()))
+                    if nameless and (names or len(present) > 1):
+                        raise InputError(
+                            f"{file} holds code(s) {name_ids(nameless)} that no .ctab names; fetch "
+                            "both again."
+                        )
+                    codes[collection] = values
+                volume = codes[collection]
+                first = next(iter(codes.values()))
+                if volume.shape != first.shape:
+                    raise InputError(
+                        f"ROI files of {self.rois} have different grids ({first.shape} and "
+                        f"{volume.shape}, {collection}); fetch them again."
+                    )
+                mask = volume > 0 if code is None else volume == code
+                masks[name] = masks.get(name, np.zeros(mask.shape, dtype=bool)) | mask
+        like = files[next(iter(codes))]
+        affine = image_affine(like, open_nifti(like), "sform")
+        for name, mask in masks.items():
+            if not mask.any():
+                raise InputError(f"ROI '{name}' ({name}) has no voxel; leave it out.")
+        shape = [int(size) for size in first.shape]
+        return masks, {"shape": shape, "affine": affine.tolist()}
+
+    def codes(self, collection: str) -> dict[str, int]:
+        """Read the names of the codes of a file of ROIs; none where nothing names them."""
+        name = re.sub(r"^[lr]h\.", "", collection)
+        file = self.labels / f"{name}.mgz.ctab"
+        if not file.is_file():
+            return {}
+        with reading(file, "a table of ROI codes") as plain:
+            lines = plain.read_text(encoding="utf-8-sig").splitlines()
+        codes: dict[str, int] = {}
+        for number, line in enumerate(lines, start=1):
+            words = line.split()
+            if not words:
+                continue
+            if len(words) < 2 or not words[0].lstrip("-").isdecimal() or words[1] in codes:
+                raise InputError(
+                    f"{file}: line {number} ({line[:40]!r}) is not a code and a name of its own; "
+                    "fetch the file again."
+                )
+            if int(words[0]) > 0:
+                codes[words[1]] = int(words[0])
+        return codes
 
 
 def missing(path: Path) -> str:
@@ -125,7 +223,7 @@ def open_betas(path: Path, request: Request) -> Contents:
             f"{name_ids(_collections(tree.rois), 40) or 'no file'} in {tree.rois}."
         )
     observations = _trials(tree, sessions, request.ids or IDS[0])
-    masks, grid = _region_masks(tree, request.rois)
+    masks, grid = tree.masks(request.rois)
     voxels, union, _ = voxel_table(masks, request.subject or tree.subject)
     stored_shape = union.shape[::-1]
     reversed_axes = tuple(voxels[axis].to_numpy() for axis in "kji")
@@ -236,11 +334,21 @@ def _trials(tree: _Tree, sessions: Sequence[str], ids: str) -> pd.DataFrame:
     if ids not in IDS:
         raise unknown_name("column of stimulus ids (ids, --ids)", ids, IDS)
     tables = []
-    readers = {tree.responses: _trials_of_table, tree.design: _trials_of_design}
-    for file, read in readers.items():
-        has_ids = ids == IDS[0] or file == tree.responses
-        if has_ids and file.is_file():
-            tables.append(read(tree, sessions, ids))
+    if tree.responses.is_file():
+        needed = ["SESSION", "RUN", ids]
+        table = read_table(tree.responses, required=needed, once=needed)
+        types = table[needed].dtypes
+        if not all(map(pd.api.types.is_integer_dtype, types)):
+            raise InputError(
+                f"{tree.responses}: SESSION, RUN and {ids} must be whole numbers; fetch it again."
+            )
+        parts = []
+        for session in sessions:
+            rows = table[table["SESSION"] == int(session)]
+            parts.append(_session_table(rows[ids], rows["RUN"], session))
+        tables.append(pd.concat(parts, ignore_index=True))
+    if ids == IDS[0] and tree.design.is_file():
+        tables.append(tree.trials_of_design(sessions))
     if not tables:
         raise InputError(
             f"nothing says which images ({ids}) {tree.subject} saw: fetch {tree.responses}, or "
@@ -254,47 +362,6 @@ def _trials(tree: _Tree, sessions: Sequence[str], ids: str) -> pd.DataFrame:
             "both again."
         )
     return tables[0]
-
-
-def _trials_of_table(tree: _Tree, sessions: Sequence[str], ids: str) -> pd.DataFrame:
-    path = tree.responses
-    needed = ["SESSION", "RUN", ids]
-    table = read_table(path, required=needed, once=needed)
-    types = table[needed].dtypes
-    if not all(map(pd.api.types.is_integer_dtype, types)):
-        raise InputError(f"{path}: SESSION, RUN and {ids} must be whole numbers; fetch it again.")
-    parts = []
-    for session in sessions:
-        rows = table[table["SESSION"] == int(session)]
-        parts.append(_session_table(rows[ids], rows["RUN"], session))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _trials_of_design(tree: _Tree, sessions: Sequence[str], ids: str) -> pd.DataFrame:
-    design = read_mat(tree.design)
-    needed = {"masterordering": 1, "subjectim": 2}
-    for name, n_axes in needed.items():
-        if name not in design or design[name].ndim != n_axes:
-            raise InputError(f"{tree.design} lacks {name} of {n_axes} axes; fetch it again.")
-    order = whole_numbers(design["masterordering"], f"{tree.design}: masterordering")
-    images = whole_numbers(design["subjectim"], f"{tree.design}: subjectim")
-    number = int(tree.subject.removeprefix("subj"))
-    n_subjects, n_images = images.shape
-    is_listed = bool(order.size) and 1 <= order.min() <= order.max() <= n_images
-    if not 1 <= number <= n_subjects or not is_listed:
-        raise InputError(
-            f"{tree.design} holds the images of {n_subjects} subjects, {n_images} each, but not "
-            f"those of {tree.subject}, or an order of others; fetch it again."
-        )
-    shown = images[number - 1, order - 1]
-    runs = np.repeat(np.arange(1, 13), TRIALS_OF_RUNS)
-    parts = []
-    for session in sessions:
-        last = int(session) * len(runs)
-        first = max(last - len(runs), 0)
-        of_session = shown[first:last]
-        parts.append(_session_table(of_session, runs[: len(of_session)], session))
-    return pd.concat(parts, ignore_index=True)
 
 
 def _session_table(images: Any, runs: Any, session: str) -> pd.DataFrame:
@@ -320,56 +387,6 @@ def _collections(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _region_masks(
-    tree: _Tree, rois: Mapping[str, Sequence[str]]
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Make the mask of each region; return the grid, too."""
-    files = _collections(tree.rois)
-    if not files:
-        raise InputError(f"{tree.rois} holds no ROI file (.nii.gz); fetch those of NSD.")
-    tables = {name: _codes(tree.labels, name) for name in files}
-    codes: dict[str, np.ndarray] = {}
-    masks: dict[str, np.ndarray] = {}
-    for name, parts in rois.items():
-        for part in parts:
-            collection, code = _look_up(part, tables)
-            if collection not in codes:
-                file, names = files[collection], tables[collection]
-                image = open_nifti(file)
-                with stored_values(file, image) as stored:
-                    values = np.asarray(stored)
-                whole = (np.abs(values) < 2**31) & (values == np.round(values))
-                if values.ndim != 3 or not whole.all():
-                    raise InputError(
-                        f"{file} is {values.ndim}-D or holds other than whole numbers; ROI files "
-                        "of NSD are 3-D with codes."
-                    )
-                present = np.unique(values[values > 0]).astype(np.int64)
-                nameless = sorted(set(present.tolist()) - set(names.values()))
-                if nameless and (names or len(present) > 1):
-                    raise InputError(
-                        f"{file} holds code(s) {name_ids(nameless)} that no .ctab names; fetch "
-                        "both again."
-                    )
-                codes[collection] = values
-            volume = codes[collection]
-            first = next(iter(codes.values()))
-            if volume.shape != first.shape:
-                raise InputError(
-                    f"ROI files of {tree.rois} have different grids ({first.shape} and "
-                    f"{volume.shape}, {collection}); fetch them again."
-                )
-            mask = volume > 0 if code is None else volume == code
-            masks[name] = masks.get(name, np.zeros(mask.shape, dtype=bool)) | mask
-    like = files[next(iter(codes))]
-    affine = image_affine(like, open_nifti(like), "sform")
-    for name, mask in masks.items():
-        if not mask.any():
-            raise InputError(f"ROI '{name}' ({name}) has no voxel; leave it out.")
-    shape = [int(size) for size in first.shape]
-    return masks, {"shape": shape, "affine": affine.tolist()}
-
-
 def _look_up(part: str, tables: Mapping[str, Mapping[str, int]]) -> tuple[str, int | None]:
     """Find the file that holds a region and its code; no code for all codes of a file."""
     if part in tables:
@@ -393,26 +410,3 @@ def _look_up(part: str, tables: Mapping[str, Mapping[str, int]]) -> tuple[str, i
         labels = [label for known in whole.values() for label in known]
         raise unknown_name("ROI", part, [*whole, *dict.fromkeys(labels)])
     return holding[0], whole[holding[0]][part]
-
-
-def _codes(folder: Path, collection: str) -> dict[str, int]:
-    """Read the names of codes; none where there is no such file."""
-    name = re.sub(r"^[lr]h\.", "", collection)
-    file = folder / f"{name}.mgz.ctab"
-    if not file.is_file():
-        return {}
-    with reading(file, "a table of ROI codes") as plain:
-        lines = plain.read_text(encoding="utf-8-sig").splitlines()
-    codes: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        words = line.split()
-        if not words:
-            continue
-        if len(words) < 2 or not words[0].lstrip("-").isdecimal() or words[1] in codes:
-            raise InputError(
-                f"{file}: line {number} ({line[:40]!r}) is not a code and a name of its own; fetch "
-                "the file again."
-            )
-        if int(words[0]) > 0:
-            codes[words[1]] = int(words[0])
-    return codes

@@ -6,16 +6,20 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from fmri.betas.memory import parse_memory
 from fmri.formats import bdata, nsd, statmaps, things
 from fmri.formats.contents import Contents, Request, region_parts
 from fmri.patterns import Patterns
-from fmri.unusable import UNUSABLE, check_regions_left, dropped_voxels, unusable_error
+from fmri.unusable import (
+    UNUSABLE,
+    check_regions_left,
+    dropped_voxels,
+    unusable_error,
+    unusable_reasons,
+)
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import provenance
@@ -212,7 +216,12 @@ def read_published(
     shape = (len(contents.observations), len(contents.voxels))
     values = np.empty(shape, dtype=contents.dtype)
     contents.read(values, progress)
-    keep, dropped = _usable(values, contents.voxels, unusable, Path(path))
+    reasons = unusable_reasons(values)
+    if reasons.any() and unusable == "refuse":
+        raise unusable_error(str(path), contents.voxels, reasons)
+    keep = reasons == 0
+    check_regions_left(str(path), contents.voxels, keep)
+    dropped = dropped_voxels(contents.voxels, reasons)
     observations = contents.observations.copy()
     numbers = observations.groupby("condition").cumcount() + 1
     observations.insert(1, "presentation", numbers)
@@ -273,18 +282,3 @@ def _opened(
     )
     layout = FORMATS[fitting[0]]
     return fitting[0], layout.open(place, request)
-
-
-def _usable(
-    values: np.ndarray, voxels: pd.DataFrame, unusable: str, path: Path
-) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Say which voxels can be used, and why the others cannot."""
-    finite = np.isfinite(values).all(axis=0)
-    is_first = values == values[:1]
-    same = is_first.all(axis=0) & (len(values) > 1)
-    reasons = np.select([~finite, same], [1, 2])
-    if reasons.any() and unusable == "refuse":
-        raise unusable_error(str(path), voxels, reasons)
-    keep = reasons == 0
-    check_regions_left(str(path), voxels, keep)
-    return keep, dropped_voxels(voxels, reasons)

@@ -21,6 +21,7 @@ from fmri.confounds import rejected_components
 from fmri.layout.options import LayoutOptions
 from fmri.layout.tree import BidsFile, BidsTree, run_words
 from fmri.rois.files import split_label
+from fmri.series import check_files
 from fmri.tables import NO_TRIAL_TYPE, checked_events, event_names, new_names, read_events
 from fmri.volumes import check_4d, check_complete, header_tr, image_affine, open_nifti
 from neurometamer.errors import InputError, name_ids
@@ -177,6 +178,9 @@ def check_image(file: BidsFile, form: str, facts: Facts, findings: Findings) -> 
     with findings.watch(ERROR, "image is not here", subject=subject, file=path):
         check_here(path)
         is_here = True
+    if form == "cifti" and is_here:
+        with findings.watch(ERROR, "image", subject=subject, file=path):
+            check_files([path])
     if form != "volume" or not is_here:
         return n_volumes, t_r
     with findings.watch(ERROR, "image", subject=subject, file=path):

@@ -23,7 +23,7 @@ from fmri.layout.checks import (
     check_image,
 )
 from fmri.layout.options import CHOICES
-from fmri.layout.tree import BidsFile, BidsTree, RunKey, key_of, natural, run_words
+from fmri.layout.tree import BidsFile, BidsTree, RunKey, key_of, run_words
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.store import read_json
 
@@ -377,7 +377,7 @@ def run_tables(
             of_tedana[key_of(labels)].append(file)
     run_rows = []
     stimulus_rows: dict[RunKey, list[Row]] = {}
-    for file in sorted(series, key=_order):
+    for file in sorted(series, key=lambda file: file.order):
         beside = of_run[file.run_key]
         form = FORMATS[file.ending]
         n_volumes, t_r = check_image(file, form, facts, findings)
@@ -420,15 +420,6 @@ def run_tables(
     for rows in stimulus_rows.values():
         stimuli += rows
     return run_rows, stimuli
-
-
-def _order(file: BidsFile) -> list[Any]:
-    """Sort images by subject, session, task, run and space."""
-    keys = []
-    for key in ("sub", "ses", "task", "run", "space", "hemi"):
-        label = label_of(file, key)
-        keys.append(natural(label))
-    return keys
 
 
 def _place(file: BidsFile) -> Row:

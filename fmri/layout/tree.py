@@ -65,6 +65,18 @@ class BidsFile:
         """
         return key_of(self.labels)
 
+    @property
+    def order(self) -> list[list[tuple[int, str]]]:
+        """What files are sorted by: subject, session, task, run, space and hemisphere.
+
+        Returns
+        -------
+        list
+            Of `natural`.
+        """
+        keys = ("sub", "ses", "task", "run", "space", "hemi")
+        return [natural(self.labels.get(key, "")) for key in keys]
+
 
 def key_of(labels: Mapping[str, str]) -> RunKey:
     """Take the labels that say which run a file is of.

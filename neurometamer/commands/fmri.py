@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -206,7 +206,6 @@ def _write_contrast(
     parse_contrast(contrast)
     if as_bids:
         contrast_label(contrast)
-    _check_volumes(scans.bold)
     if not masks:
         raise InputError("no masks given; use --masks NAME=FILE, for example brain=MASK.")
     of_models = ("hrf_model", "high_pass", "noise_model", "units", "ignore", "slice_time_ref")
@@ -218,7 +217,6 @@ def _write_contrast(
             "beta a condition and the response of hrf_model (--hrf-model); leave them out."
         )
     runs, regions, glm = scans.open(masks, options)
-    _check_volumes(run.image for run in runs)
     is_inside = np.logical_or.reduce(list(regions.masks.values()))
     maps = estimate_contrast(runs, contrast, mask=is_inside, **glm)
     if not as_bids:
@@ -233,19 +231,6 @@ def _write_contrast(
         **{name: labels[name] for name in ("task", "space") if labels.get(name)},
     )
     return Path(out)
-
-
-def _check_volumes(images: Iterable[str | Path]) -> None:
-    """Refuse series that are no volumes, of which there are no contrasts."""
-    from fmri.bids import find_reader
-    from fmri.series import SERIES_READERS
-
-    for file in images:
-        if find_reader(SERIES_READERS, file, "a series") is not SERIES_READERS[""]:
-            raise InputError(
-                f"{Path(file).name} is no volume, and contrasts (--contrast) are of volumes; "
-                "give the volumes of these runs."
-            )
 
 
 def tell_choices(patterns: Patterns) -> None:

@@ -397,7 +397,16 @@ def make_design(table: pd.DataFrame, options: EncodingOptions) -> Design:
         )
     folds = [references]
     if options.scheme != "all":
-        folds = _parted(references, options)
+        n = len(references)
+        usual = n if n <= LEAVE_ONE_OUT_UP_TO else 10
+        n_folds = usual if options.n_folds is None else options.n_folds
+        if not 2 <= n_folds <= n:
+            raise InputError(
+                f"n_folds must lie between 2 and the number of photographs ({n}), not {n_folds}."
+            )
+        order = generator(options.seed, "encoding folds", n).permutation(n)
+        shuffled = np.array(references, dtype=object)[order]
+        folds = [shuffled[fold::n_folds].tolist() for fold in range(n_folds)]
     return Design(
         ids=list(table["id"].astype(str)),
         references=references,
@@ -406,23 +415,6 @@ def make_design(table: pd.DataFrame, options: EncodingOptions) -> Design:
         tests=tests,
         options=options,
     )
-
-
-def _parted(references: Sequence[str], options: EncodingOptions) -> list[list[str]]:
-    """Part the photographs into folds at random."""
-    n = len(references)
-    n_folds = options.n_folds
-    if n_folds is None:
-        n_folds = 10
-        if n <= LEAVE_ONE_OUT_UP_TO:
-            n_folds = n
-    if not 2 <= n_folds <= n:
-        raise InputError(
-            f"n_folds must lie between 2 and the number of photographs ({n}), not {n_folds}."
-        )
-    order = generator(options.seed, "encoding folds", n).permutation(n)
-    shuffled = [references[i] for i in order]
-    return [shuffled[fold::n_folds] for fold in range(n_folds)]
 
 
 def _image_types(rows: Mapping[str, Mapping[str, int]], options: EncodingOptions) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from fmri.patterns import Patterns
 from neurometamer.activations import Activations
-from neurometamer.arguments import checked_with, shown
+from neurometamer.arguments import checked
 from neurometamer.encoding.design import (
     SCHEMES,
     Design,
@@ -72,7 +72,7 @@ COLUMNS = (
 """Columns of ``encoding.csv``."""
 
 
-@checked_with(own=("activations", "patterns_by_subject", "table"))
+@checked
 def fit_encoding(
     activations: Activations,
     patterns_by_subject: Mapping[str, Patterns],
@@ -173,7 +173,8 @@ def fit_encoding(
     import pandas as pd
 
     chosen = choose_options(options, settings)
-    _check_types(activations, patterns_by_subject, table)
+    if not patterns_by_subject:
+        raise InputError("patterns_by_subject: no subject is given; give Patterns of at least one.")
     check_table(table)
     design = make_design(table, chosen)
     rows = match_ids(activations.ids, design.ids, "activations", "the stimulus table")
@@ -248,26 +249,6 @@ def check_encoding(
     chosen = choose_options(options, settings)
     check_table(table)
     make_design(table, chosen)
-
-
-def _check_types(activations: object, patterns_by_subject: object, table: object) -> None:
-    import pandas as pd
-
-    if not isinstance(activations, Activations):
-        kind = type(activations).__name__
-        raise InputError(f"activations: Activations are needed (compute_activations), not {kind}.")
-    if not isinstance(patterns_by_subject, Mapping) or not patterns_by_subject:
-        raise InputError(
-            "patterns_by_subject: a mapping of subject to Patterns is needed, at least one "
-            "subject, "
-            f"not {shown(patterns_by_subject)}."
-        )
-    for subject, patterns in patterns_by_subject.items():
-        if not isinstance(patterns, Patterns):
-            kind = type(patterns).__name__
-            raise InputError(f"patterns_by_subject['{subject}']: Patterns are needed, not {kind}.")
-    if not isinstance(table, pd.DataFrame):
-        raise InputError(f"table: a DataFrame of stimuli is needed, not {type(table).__name__}.")
 
 
 def _refuse_repeats(activations: Activations, rows: np.ndarray, design: Design) -> None:

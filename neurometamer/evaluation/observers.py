@@ -319,6 +319,59 @@ class _View:
             is_scored = is_there.all(axis=1)
         return values[is_scored]
 
+    def effects(
+        self, design: Design, unit: str, paired: bool, options: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Test the three effects over images, or over generators."""
+        cells = np.array([design.cells[name] for name in self.scores.columns])
+        values = self.scored(by_all=paired or unit == "images")
+        is_usable = values.size > 0 and set(cells.tolist()) == set(range(4))
+        if is_usable:
+            is_usable = bool(np.isfinite(values).any(axis=0).all())
+        numbers = {
+            "n_generators": len(cells),
+            "n_evaluators": self.n_evaluators,
+            "n_images": len(values),
+            "n_excluded": len(self.scores) - len(values),
+        }
+        rows = []
+        for name in CONTRASTS:
+            effect, contrast = design.effect(name)
+            value = low = high = np.nan
+            test = NO_TEST
+            note = ""
+            if is_usable:
+                value, low, high, test = _tested(values, cells, name, unit, options)
+                if np.isnan(test.p):
+                    note = (
+                        "one network in every cell: nothing tells the interaction from chance "
+                        "between networks"
+                    )
+                elif test.p_min > _LEVEL:
+                    n_units = numbers[f"n_{unit}"]
+                    note = f"p cannot be below {test.p_min:.3g} with {n_units} {unit}"
+            rows.append(
+                {
+                    "effect": effect,
+                    "contrast": contrast,
+                    "unit": unit,
+                    "value": value,
+                    "low": low,
+                    "high": high,
+                    "p": test.p,
+                    "p_min": test.p_min,
+                    "p_holm": np.nan,
+                    "exact": test.exact,
+                    "n_permutations": test.n_permutations,
+                    **numbers,
+                    "note": note,
+                }
+            )
+        p_values = np.array([row["p"] for row in rows])
+        for row, p in zip(rows, correct_p(p_values, "holm"), strict=True):
+            row["p_holm"] = p
+        return rows
+
 
 def _view(part: pd.DataFrame, rows: pd.DataFrame, level: str) -> _View:
     """Average over evaluators first.
@@ -721,7 +774,7 @@ def observer_tests(
                 "evaluator_level": view.level,
             }
             for unit in UNITS:
-                effects = _effects(view, design, unit, paired, options)
+                effects = view.effects(design, unit, paired, options)
                 # without a value there is no test, and so no note of a test
                 if not np.isfinite(effects[0]["value"]):
                     reason = _lost(part, view, design, validity)
@@ -730,91 +783,27 @@ def observer_tests(
     return pd.DataFrame(rows)
 
 
-def _effects(
-    view: _View, design: Design, unit: str, paired: bool, options: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """Test the three effects of one view over one unit."""
-    cells = np.array([design.cells[name] for name in view.scores.columns])
-    values = view.scored(by_all=paired or unit == "images")
-    is_usable = values.size > 0 and set(cells.tolist()) == set(range(4))
-    if is_usable:
-        is_usable = bool(np.isfinite(values).any(axis=0).all())
-    test_over = {"images": _over_images, "generators": _over_generators}[unit]
-    numbers = {
-        "n_generators": len(cells),
-        "n_evaluators": view.n_evaluators,
-        "n_images": len(values),
-        "n_excluded": len(view.scores) - len(values),
-    }
-    rows = []
-    for name in CONTRASTS:
-        effect, contrast = design.effect(name)
-        value = low = high = np.nan
-        test = NO_TEST
-        note = ""
-        if is_usable:
-            value, low, high, test = test_over(values, cells, name, options)
-            if np.isnan(test.p):
-                note = (
-                    "one network in every cell: nothing tells the interaction from chance between "
-                    "networks"
-                )
-            elif test.p_min > _LEVEL:
-                n_units = numbers[f"n_{unit}"]
-                note = f"p cannot be below {test.p_min:.3g} with {n_units} {unit}"
-        rows.append(
-            {
-                "effect": effect,
-                "contrast": contrast,
-                "unit": unit,
-                "value": value,
-                "low": low,
-                "high": high,
-                "p": test.p,
-                "p_min": test.p_min,
-                "p_holm": np.nan,
-                "exact": test.exact,
-                "n_permutations": test.n_permutations,
-                **numbers,
-                "note": note,
-            }
-        )
-    p_values = np.array([row["p"] for row in rows])
-    for row, p in zip(rows, correct_p(p_values, "holm"), strict=True):
-        row["p_holm"] = p
-    return rows
-
-
-def _over_images(
-    values: np.ndarray, cells: np.ndarray, contrast: str, options: Mapping[str, Any]
+def _tested(
+    values: np.ndarray, cells: np.ndarray, contrast: str, unit: str, options: Mapping[str, Any]
 ) -> tuple[float, float, float, PermutationTest]:
-    """Compute the effect photograph by photograph."""
+    """Compute one effect, its interval and its test.
+
+    Over images, the effect is taken photograph by photograph; over generators, each generator is
+    scored, and the scores are compared.
+    """
     n_in_cell = np.bincount(cells, minlength=4)
     weights = np.array(CONTRASTS[contrast]) / n_in_cell
-    effects = values @ weights[cells]
-    seed = options["seed"]
-    counts = bootstrap_counts(len(effects), options["n_resamples"], seed)
-    means = resampled_means(effects[:, None], counts)
-    ends = percentile_interval(means, options["confidence"])
-    low, high = (float(end[0]) for end in ends)
-    test = sign_flips(effects, options["n_permutations"], seed=seed)
-    return float(effects.mean()), low, high, test
-
-
-def _over_generators(
-    values: np.ndarray, cells: np.ndarray, contrast: str, options: Mapping[str, Any]
-) -> tuple[float, float, float, PermutationTest]:
-    """Score each generator, and compare the scores."""
+    seed, n_permutations = options["seed"], options["n_permutations"]
+    if unit == "images":
+        effects = values @ weights[cells]
+        counts = bootstrap_counts(len(effects), options["n_resamples"], seed)
+        means = resampled_means(effects[:, None], counts)
+        ends = percentile_interval(means, options["confidence"])
+        low, high = (float(end[0]) for end in ends)
+        test = sign_flips(effects, n_permutations, seed=seed)
+        return float(effects.mean()), low, high, test
     once = np.ones((1, len(values)), dtype=int)
     scores = resampled_means(values, once)[0]
-    n_in_cell = np.bincount(cells, minlength=4)
-    weights = np.array(CONTRASTS[contrast]) / n_in_cell
     low, high = spread_interval(scores, cells, contrast, options["confidence"])
-    test = relabel(
-        scores,
-        cells,
-        contrast,
-        options["n_permutations"],
-        seed=options["seed"],
-    )
+    test = relabel(scores, cells, contrast, n_permutations, seed=seed)
     return float(scores @ weights[cells]), low, high, test

@@ -15,7 +15,8 @@ for a set of networks; see `TARGETS`. Feather, J. et al. (2023). Nature Neurosci
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +55,6 @@ MEASURES = ("evaluator", "evaluator_weights", "trained", "took_part", "target", 
 AVERAGE = "mean of evaluators"
 _CHUNK = 64
 Memory = dict[tuple[str, str], np.ndarray]
-Seen = Callable[["StagedModel", "np.ndarray | ImagesOnDisk", str], np.ndarray]
 
 # --------------------------------------------------------------------------------------- evaluators
 
@@ -227,7 +227,7 @@ def recognition_table(
         )
     measures = _measures(ways, rules, chosen)
     run = run or RunOptions()
-    seen = _classifier(run.batch_size, {} if memory is None else memory)
+    seen = _Classifier(batch_size=run.batch_size, kept={} if memory is None else memory)
     networks = [*evaluators, *generators]
     parts = []
     pairs = list(itertools.product(sets, chosen))
@@ -291,31 +291,31 @@ def _measures(
     return measures
 
 
-def _classifier(batch_size: int | None, kept: Memory) -> Seen:
-    """Make the function that lets a network classify pictures.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Classifier:
+    """Lets networks classify pictures, and keeps what they said of the same photographs."""
 
-    Its probabilities of the same photographs are kept.
-    """
-    from stimuli_gen.models import predict
+    batch_size: int | None
+    kept: Memory
 
-    def classify(model: StagedModel, pictures: np.ndarray | ImagesOnDisk, key: str) -> np.ndarray:
-        if key and (model.digest, key) in kept:
-            return kept[model.digest, key]
+    def __call__(
+        self, model: StagedModel, pictures: np.ndarray | ImagesOnDisk, key: str
+    ) -> np.ndarray:
+        """Return probabilities (n, classes); `key` names photographs that come again."""
+        from stimuli_gen.models import predict
+
+        if key and (model.digest, key) in self.kept:
+            return self.kept[model.digest, key]
         parts = []
         for start in range(0, len(pictures), _CHUNK):
-            stop = start + _CHUNK
-            chunk = seen_by(model, pictures[start:stop])
-            answers = predict(model, chunk, batch_size)
-            parts.append(answers)
+            chunk = seen_by(model, pictures[start : start + _CHUNK])
+            parts.append(predict(model, chunk, self.batch_size))
         probabilities = np.concatenate(parts)
-        is_finite = np.isfinite(probabilities)
-        if not is_finite.all():
+        if not np.isfinite(probabilities).all():
             raise InputError(f"{model.name}: probabilities are not finite; check its weights.")
         if key:
-            kept[model.digest, key] = probabilities
+            self.kept[model.digest, key] = probabilities
         return probabilities
-
-    return classify
 
 
 def _classes(model: StagedModel, probabilities: np.ndarray, ways: int, rule: str) -> np.ndarray:
@@ -346,7 +346,7 @@ def _wanted(
     target: str,
     truth: Mapping[str, int | str] | None,
     networks: Sequence[StagedModel],
-    seen: Seen,
+    seen: _Classifier,
 ) -> np.ndarray:
     """Name the class that each metamer should have."""
     if target == "truth":

@@ -24,6 +24,7 @@ from fmri.residuals import glm_residuals, read_residuals, write_residuals
 from fmri.rois.files import split_label
 from fmri.rois.regions import Regions, names_file, read_regions
 from fmri.selection import REGULAR, Criterion, select_voxels
+from fmri.series import is_volume
 from fmri.simulate import SimulationOptions, simulate_subject
 from fmri.surfaces import read_mesh
 from neurometamer.activations import compute_activations
@@ -220,8 +221,9 @@ def read_listed(
 def with_contrasts(work: Workspace, files: Subject) -> dict[str, str]:
     """Give the definitions of a subject's regions, and the maps of contrasts that they name."""
     definitions = dict(files.masks)
+    ending = ".nii.gz" if all(map(is_volume, files.bold)) else ".dscalar.nii"
     for name, contrast in work.settings.brain.contrasts.items():
-        file = work.state("contrasts", files.id, name, f"{contrast.statistic}.nii.gz")
+        file = work.state("contrasts", files.id, name, f"{contrast.statistic}{ending}")
         definitions[name] = str(file.resolve())
     return definitions
 

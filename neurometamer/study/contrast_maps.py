@@ -13,6 +13,7 @@ from fmri.grids import Grid, check_grid
 from fmri.rois.algebra import sources_of
 from fmri.rois.reader import tree_of
 from fmri.rois.regions import read_masks
+from fmri.series import is_volume
 from neurometamer.errors import InputError, name_ids
 from neurometamer.study.brain_steps import read_listed, scanned
 from neurometamer.study.plan import Progress, Workspace
@@ -71,12 +72,12 @@ def open_localizer(work: Workspace, files: Subject, name: str) -> list[BoldRun]:
     Returns
     -------
     list of BoldRun
-        Volumes.
+        Of the same kind as the other images of the subject.
 
     Raises
     ------
     InputError
-        When there are none, or they are no volumes.
+        When there are none, or volumes are mixed with surfaces or CIFTI.
     """
     contrast = work.settings.brain.contrasts[name]
     runs = read_listed(
@@ -86,12 +87,15 @@ def open_localizer(work: Workspace, files: Subject, name: str) -> list[BoldRun]:
         t_r=contrast.t_r or None,
         condition_column=contrast.condition_column,
         affine=files.affine,
+        hemispheres=files.hemispheres,
     )
+    are_volumes = all(map(is_volume, files.bold))
+    kinds = {True: "a volume", False: "of surfaces or CIFTI"}
     for run in runs:
-        if not run.grid.is_volume:
+        if run.grid.is_volume != are_volumes:
             raise InputError(
-                f"{run.label} is no volume, and contrasts are of volumes; give the volumes of "
-                "these runs."
+                f"{run.label} is {kinds[run.grid.is_volume]}, but the other runs of {files.id} are "
+                f"not; give runs that are {kinds[are_volumes]}."
             )
     return runs
 
@@ -190,7 +194,8 @@ def contrasts(work: Workspace, progress: Progress, *, subject: str) -> Iterable[
     Returns
     -------
     iterable of Path
-        ``effect.nii.gz``, ``t.nii.gz``, ``z.nii.gz`` and ``contrast.json`` of each contrast.
+        ``effect.nii.gz``, ``t.nii.gz``, ``z.nii.gz`` (of surfaces and CIFTI ``.dscalar.nii``) and
+        ``contrast.json`` of each contrast.
     """
     files = scanned(work, subject)
     brain = work.settings.brain
@@ -198,7 +203,7 @@ def contrasts(work: Workspace, progress: Progress, *, subject: str) -> Iterable[
     for done, (name, contrast) in enumerate(brain.contrasts.items(), start=1):
         runs = open_localizer(work, files, name)
         mask = None
-        if files.brain_mask:
+        if files.brain_mask and runs[0].grid.is_volume:
             brain_mask = {"brain": work.source(files.brain_mask)}
             mask = read_masks(brain_mask, runs[0].image, affine=files.affine)["brain"]
         maps = estimate_contrast(

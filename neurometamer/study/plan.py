@@ -458,9 +458,9 @@ def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
 
 
 OF_LOCALIZERS = {
-    "brain": ("contrasts", "affine", "slice_time_ref"),
+    "brain": ("contrasts", "affine", "hemispheres", "slice_time_ref"),
     "glm": ("confounds", "strategy", "strategy_options"),
-    "subject": ("affine", "slice_time_ref", "brain_mask", "localizers"),
+    "subject": ("affine", "hemispheres", "slice_time_ref", "brain_mask", "localizers"),
 }
 """Section, or the subject, to its keys that contrasts of localizers depend on."""
 

@@ -485,7 +485,7 @@ def _localizer_files(work: Workspace, subject: str) -> list[Path]:
     files = scanned(work, subject)
     listed = [work.source(files.brain_mask)] if files.brain_mask else []
     for name in work.settings.brain.contrasts:
-        listed += _run_files(work, localizer_files(work, subject, name), "one")
+        listed += _run_files(work, localizer_files(work, subject, name), files.hemispheres)
     return list(dict.fromkeys(listed))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from neurometamer.study.settings import Glm, Selection, StudySettings, Subject
+from neurometamer.study.settings import Glm, Rsa, Selection, StudySettings, Subject
 
 OTHER_NAMES = {
     "columns": "[glm] confounds",
@@ -39,7 +39,8 @@ def setting_names(settings: StudySettings) -> dict[str, str]:
     is_bids = settings.brain.source == "bids"
     of_files = type(settings.brain) if is_bids else Subject
     place = "[brain]" if is_bids else "[[brain.subjects]]"
-    names = {key: f"{place} {key}" for key in of_files.model_fields}
+    names = {key: f"[rsa] {key}" for key in Rsa.model_fields}
+    names |= {key: f"{place} {key}" for key in of_files.model_fields}
     names |= {key: f"[selection] {key}" for key in Selection.model_fields}
     names |= {key: f"[glm] {key}" for key in Glm.model_fields}
     names |= OTHER_NAMES
@@ -68,12 +69,19 @@ def in_words_of_settings(message: str, names: Mapping[str, str]) -> str:
     'give [glm] units = "raw", or [glm] high_pass'
     >>> in_words_of_settings("fewer drifts (--high-pass)", names)
     'fewer drifts ([glm] high_pass)'
+    >>> in_words_of_settings("use interval='none'", {"interval": "[rsa] interval"})
+    'use [rsa] interval = "none"'
     """
+
+    def _as_toml(match: re.Match[str]) -> str:
+        value = match[1].replace("'", '"')
+        return f"{key} = {value.lower() if value in ('True', 'False') else value}"
+
     for name, key in names.items():
         flag = "--" + name.replace("_", "-")
         own = rf"(?<![\w./'\"=-])(?<!\] ){name}"
-        value = r"(\"[^\"]*\"|[\w-]+(?:\.\d+)?)"
-        message = re.sub(rf"{own}={value}(?: \({flag}(?: [^()]*)?\))?", rf"{key} = \1", message)
+        value = r"(\"[^\"]*\"|'[^']*'|[\w-]+(?:\.\d+)?)"
+        message = re.sub(rf"{own}={value}(?: \({flag}(?: [^()]*)?\))?", _as_toml, message)
         message = re.sub(rf"{own}(?: \({flag}\)|, {flag}(?=\)))", key, message)
         message = re.sub(rf"{flag} ([a-zA-Z]+)(?=\))", rf'{key} = "\1"', message)
         message = re.sub(rf"{flag}(?![\w-])", key, message)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import gzip
+import importlib
 import shutil
 
 import nibabel
@@ -14,6 +17,11 @@ from fmri import estimate_betas, extraction, read_masks, read_run, read_runs, re
 from fmri.tables import MOTION_COLUMNS
 from fmri.volumes import check_complete, image_files
 from neurometamer.errors import InputError
+
+ZSTD = None
+for name in ("compression.zstd", "backports.zstd"):  # of newer Python, and what nibabel asks for
+    with contextlib.suppress(ImportError):
+        ZSTD = importlib.import_module(name)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -297,6 +305,42 @@ def test_a_file_that_is_cut_off_is_told_by_its_length(make_run, tmp_path, suffix
         check_complete(file)
     with pytest.raises(InputError, match=r"cut\..* is cut off"):
         read_runs([bold, file], [events, events], subject="07")
+
+
+def test_files_of_other_packers_are_told_to_be_cut_off(make_run, tmp_path):
+    bold, events, _ = make_run()
+    contents = bold.read_bytes()
+    packers = {".bz2": bz2.compress}
+    if ZSTD is not None:
+        packers[".zst"] = ZSTD.compress
+    mask = np.ones((4, 5, 3), dtype=bool)
+    expected = read_voxels(bold, mask)
+    for ending, pack in packers.items():
+        file = tmp_path / f"packed.nii{ending}"
+        packed = pack(contents)
+        file.write_bytes(packed)
+        check_complete(file)
+        np.testing.assert_array_equal(read_voxels(file, mask), expected)
+        for kept in (5, 100, len(packed) // 2, len(packed) - 1):
+            file.write_bytes(packed[:kept])
+            for read in (check_complete, lambda path: read_voxels(path, mask)):
+                with pytest.raises(InputError, match=rf"packed.nii{ending} is cut off or damaged"):
+                    read(file)
+            with pytest.raises(InputError, match=rf"packed.nii{ending} is cut off or damaged"):
+                read_runs([bold, file], [events, events], subject="07")
+        file.write_bytes(pack(contents[:9000]))  # packed well, of a file that was cut before
+        with pytest.raises(InputError, match=r"its header says 14,752 bytes, and it holds 9,000"):
+            check_complete(file)
+        with pytest.raises(InputError, match="it ends before the last value"):
+            read_voxels(file, mask)
+
+
+@pytest.mark.skipif(ZSTD is not None, reason="Zstandard can be unpacked here")
+def test_zstandard_is_asked_for_where_it_is_missing(tmp_path):
+    file = tmp_path / "packed.nii.zst"
+    file.write_bytes(bytes.fromhex("28b52ffd") + bytes(400))
+    with pytest.raises(InputError, match=r"install the package backports.zstd .* or unpack the"):
+        check_complete(file)
 
 
 def test_packed_parts_and_short_contents_are_told_from_a_cut(make_run, tmp_path):

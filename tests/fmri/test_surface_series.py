@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from fmri import (
     SingleTrialOptions,
     estimate_betas,
+    estimate_contrast,
     join_regions,
     read_betas,
     read_bids_betas,
@@ -27,9 +28,12 @@ from fmri import (
     read_surface_patterns,
     write_betas,
     write_bids_betas,
+    write_bids_contrast,
+    write_contrast,
     write_patterns,
 )
-from fmri.series import SERIES_READERS, SeriesReader, open_series, read_places
+from fmri.cifti import read_cifti_series
+from fmri.series import SERIES_READERS, SeriesReader, check_files, open_series, read_places
 from neurometamer.commands import fmri_betas, fmri_patterns
 from neurometamer.errors import InputError
 
@@ -395,6 +399,90 @@ def test_bad_series_are_told_in_one_line(folder, tmp_path, series):
         InputError, match=r"'V1' has a mask of shape \(64,\) but the images have \(70,\)"
     ):
         estimate_betas([run], {"V1": np.ones(64, dtype=bool)})
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("sub-01_run-1_space-fsLR_bold.dtseries.nii", [*COLLECTED, *range(70, 76)]),
+        ("sub-01_run-1_hemi-L_space-fsaverage5_bold.func.gii", range(70)),
+        ("lh.bold.mgz", range(70)),
+    ],
+)
+def test_contrasts_of_surfaces_and_cifti_are_those_of_the_volume(folder, tmp_path, name, places):
+    places = list(places)
+    volume = read_run(folder / "sub-01_run-1_bold.nii.gz", EVENTS)
+    of_volume = estimate_contrast([volume], "a - b", noise_model="ols")
+    run = read_run(folder / name, EVENTS)
+    maps = estimate_contrast([run], "a - b", noise_model="ols")
+    for statistic in ("effect", "t", "z"):
+        expected = getattr(of_volume, statistic)[places]
+        np.testing.assert_allclose(getattr(maps, statistic), expected, rtol=1e-6)
+    written = write_contrast(maps, tmp_path / "a")
+    assert {file.name for file in written.iterdir()} >= {"effect.dscalar.nii", "z.dscalar.nii"}
+    regions = read_regions({"high": "a/z.dscalar.nii > 0.5"}, run.grid, folder=tmp_path)
+    np.testing.assert_array_equal(regions.masks["high"], maps.z.astype(np.float32) > 0.5)
+    # in some places only, as within a mask
+    inside = np.arange(len(places)) % 3 == 0
+    part = estimate_contrast([run], "a - b", mask=inside, noise_model="ols")
+    np.testing.assert_allclose(part.z, maps.z[inside], rtol=1e-12)  # rounding of BLAS
+    files = write_bids_contrast(part, tmp_path / "bids", subject="01", task="loc")
+    assert files[2].name == "sub-01_task-loc_contrast-aVsB_stat-z_statmap.dscalar.nii"
+    assert files[2].with_name(files[2].name.replace(".dscalar.nii", ".json")).is_file()
+    held = nibabel.load(files[2]).get_fdata()[0]
+    np.testing.assert_array_equal(np.isfinite(held), inside)
+
+
+def test_the_command_estimates_a_contrast_of_cifti(folder, tmp_path):
+    series = folder / "sub-01_run-1_space-fsLR_bold.dtseries.nii"
+    EVENTS.to_csv(tmp_path / "events.tsv", sep="\t", index=False)
+    models = len(brain_models())
+    ones = nibabel.cifti2.ScalarAxis(["mask"])
+    as_cifti(tmp_path / "mask.dscalar.nii", np.ones((1, models)), ones)
+    fmri_betas(
+        {"all": f"{tmp_path / 'mask.dscalar.nii'} > 0.5"},
+        out=tmp_path / "out",
+        bold=[series],
+        events=[tmp_path / "events.tsv"],
+        contrast="a - b",
+        noise_model="ols",
+    )
+    run = read_run(series, EVENTS)
+    maps = estimate_contrast([run], "a - b", noise_model="ols")
+    held = nibabel.load(tmp_path / "out" / "t.dscalar.nii").get_fdata()[0]
+    np.testing.assert_array_equal(held, maps.t.astype(np.float32))
+
+
+@pytest.mark.parametrize("ending", [".dtseries.nii", ".dscalar.nii", ".dlabel.nii"])
+def test_cifti_files_that_are_cut_off_are_told_wherever_they_end(series, tmp_path, ending):
+    file = tmp_path / f"cut{ending}"
+    values = series[:, : len(brain_models())]
+    rows = {
+        ".dscalar.nii": nibabel.cifti2.ScalarAxis([f"map {row}" for row in range(N_VOLUMES)]),
+        ".dlabel.nii": nibabel.cifti2.LabelAxis(
+            [f"map {row}" for row in range(N_VOLUMES)],
+            [{0: ("???", (0, 0, 0, 0)), 1: ("LO", (1, 0, 0, 1))}] * N_VOLUMES,
+        ),
+    }
+    as_cifti(file, np.round(values) % 2, rows.get(ending))
+    contents = file.read_bytes()
+    mask = np.ones(len(brain_models()), dtype=bool)
+    assert read_cifti_series(file, mask).shape == (N_VOLUMES, len(mask))
+    # in the header, in its XML, in the first and in the last value
+    for kept in (0, 100, 600, len(contents) - values.nbytes + 3, len(contents) - 1):
+        file.write_bytes(contents[:kept])
+        with pytest.raises(InputError, match=f"cut{ending}") as caught:
+            read_cifti_series(file, mask)
+        assert "\n" not in str(caught.value)
+        if ending == ".dlabel.nii":  # of regions, no series
+            continue
+        with pytest.raises(InputError, match=f"cut{ending}"):
+            check_files([file])
+        with pytest.raises(InputError, match=f"cut{ending}"):
+            read_runs([file], [EVENTS], t_r=T_R)
+    if ending != ".dlabel.nii":
+        with pytest.raises(InputError, match=r"is cut off: its header says .* and it holds"):
+            check_files([file])
 
 
 def test_a_reader_of_series_is_one_entry(folder, tmp_path, monkeypatch, volume_patterns):

@@ -450,15 +450,17 @@ def test_wrong_types_and_tables_are_named():
             subjects,
             table.assign(reference_id=table["reference_id"].where(table.index != 6)),
         )
-    with pytest.raises(InputError, match=r"Activations are needed .*, not ndarray"):
+    with pytest.raises(InputError, match="activations must be a Activations, not a ndarray"):
         fit_encoding(values, subjects, table)
     with pytest.raises(
-        InputError, match=r"patterns_by_subject\['S1'\]: Patterns are needed, not ndarray"
+        InputError, match="must be a mapping of text to a Patterns, not {'S1': array"
     ):
         fit_encoding(activations, {"S1": values}, table)
-    with pytest.raises(InputError, match="a mapping of subject to Patterns"):
+    with pytest.raises(
+        InputError, match="patterns_by_subject must be a mapping .*, not a Patterns"
+    ):
         fit_encoding(activations, subjects["S1"], table)
-    with pytest.raises(InputError, match="a DataFrame of stimuli is needed, not str"):
+    with pytest.raises(InputError, match="table must be .*DataFrame"):
         fit_encoding(activations, subjects, "stimuli.csv")
     with pytest.raises(InputError, match="'RE' is in-sample under scheme 'all'"):
         fit_encoding(activations, subjects, table, scheme="all", tests=["RE"])

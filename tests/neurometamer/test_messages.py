@@ -125,6 +125,19 @@ def test_regions_of_photographs_are_compared_by_their_folder(tmp_path):
         ("bids", "name it: condition_column (--condition-column)", "name it: [brain] id_column"),
         ("bold", "max_memory (--max-memory) is 1MB, but", "[glm] max_memory is 1MB, but"),
         ("bold", "of a_units=raw.nii, --seed", "of a_units=raw.nii, --seed"),
+        (
+            "none",
+            "interval 'projection' is not defined for comparator='tau-b'; give interval='stimuli'.",
+            "interval 'projection' is not defined for [rsa] comparator = \"tau-b\"; give [rsa] "
+            'interval = "stimuli".',
+        ),
+        (
+            "bids",
+            "or allow it: allow_chosen=True (--allow-chosen).",
+            "or allow it: [rsa] allow_chosen = true.",
+        ),
+        ("none", "n_resamples (--n-resamples) must be 0", "[rsa] n_resamples must be 0"),
+        ("bold", "n_noise=0 (--n-noise 0), --noise-model", "[glm] n_noise = 0, [glm] noise_model"),
     ],
 )
 def test_messages_of_a_study_name_its_settings(source, message, wanted):

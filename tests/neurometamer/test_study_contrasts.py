@@ -184,6 +184,50 @@ def test_a_region_is_a_threshold_of_the_contrast_that_the_study_estimates(
     np.testing.assert_array_equal(same.values, betas.values)
 
 
+def as_cifti(scanned, to):
+    """Write the images and V1 as CIFTI files of all voxels; return the study of these files."""
+    text = (scanned / "files.toml").read_text()
+    for file in (scanned / "bids").rglob("*_bold.nii"):
+        image = nibabel.load(file)
+        values = image.get_fdata(dtype=np.float32)
+        everywhere = np.ones(values.shape[:3], dtype=bool)
+        models = nibabel.cifti2.BrainModelAxis.from_mask(everywhere, "OTHER", image.affine)
+        rows = nibabel.cifti2.SeriesAxis(0, float(image.header.get_zooms()[3]), values.shape[3])
+        series = nibabel.Cifti2Image(values[everywhere].T, (rows, models))
+        name = f"{file.name.removesuffix('.nii')}.dtseries.nii"
+        nibabel.save(series, to / name)
+        text = text.replace(file.relative_to(scanned).as_posix(), name)
+    v1 = nibabel.load(scanned / "rois" / "sub-01_V1.nii").get_fdata(dtype=np.float32)
+    rows = nibabel.cifti2.ScalarAxis(["V1"])
+    nibabel.save(nibabel.Cifti2Image(v1.reshape(1, -1), (rows, models)), to / "V1.dscalar.nii")
+    text = text.replace("rois/sub-01_V1.nii", "V1.dscalar.nii > 0.5")
+    text = text.replace('"bids/', f'"{scanned}/bids/').replace("'bids/", f"'{scanned}/bids/")
+    shutil.copytree(scanned / "photographs", to / "photographs")
+    (to / "cifti.toml").write_text(text)
+    return to / "cifti.toml"
+
+
+def test_a_contrast_of_cifti_gives_the_region_of_the_volume(scanned, finished, tmp_path):
+    study = as_cifti(scanned, tmp_path)
+    work = workspace(study, tmp_path / "out")
+    assert go_on(work) == {"stimuli", "contrasts-sub-01", "betas-sub-01"}
+    assert work.state("contrasts", "sub-01", "objects", "z.dscalar.nii").is_file()
+    betas = read_patterns(work.state("betas", "sub-01.h5"))
+    of_volume = read_patterns(finished / ".state" / "betas" / "sub-01.h5")
+    places = ["roi", "i", "j", "k"]
+    pd.testing.assert_frame_equal(betas.voxels[places], of_volume.voxels[places])
+    np.testing.assert_allclose(betas.values, of_volume.values, rtol=1e-6)
+    # a localizer of volumes has no map on the places of CIFTI
+    text = study.read_text()
+    names = [f"sub-01_task-loc_run-{run}_space-T1w_desc-preproc_bold" for run in (1, 2)]
+    prep = scanned / "bids" / "derivatives" / "fmriprep" / "sub-01" / "func"
+    for name in names:
+        text = text.replace(f"{name}.dtseries.nii", f"{prep / name}.nii")
+    study.write_text(text)
+    with pytest.raises(InputError, match=r"task-loc.* is a volume, but the other runs of sub-01"):
+        go_on(workspace(study, tmp_path / "mixed"))
+
+
 def test_a_change_of_the_localizer_redoes_it_and_what_follows(scanned, tmp_path):
     shutil.copytree(scanned, tmp_path / "data")
     study = tmp_path / "data" / "bids.toml"
