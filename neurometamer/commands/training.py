@@ -1,4 +1,4 @@
-"""The command ``neurometamer train``: a folder of classes in, weights and accuracy curves out."""
+"""The command ``neurometamer train``: a folder of classes in, weights, accuracy curves and a page out."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
+from neurometamer.report.training import write_training_page
 from neurometamer.run_options import RunOptions
-from neurometamer.store import write_table, write_text
+from neurometamer.store import read_json, write_table, write_text
 from neurometamer.training.recipes import ADVERSARIAL, RANDOM, LoopOptions, make_training_recipe
 from neurometamer.zoo import Weights, find_entry, weights_by_name
 from neurometamer.zoo.random_weights import randomize
@@ -52,8 +53,10 @@ def train(
     images : path-like
         Folder with one folder of training images a class, as ImageNet has them.
     out : path-like
-        Folder for ``best.safetensors``, ``last.safetensors``, ``log.csv``, ``curves.csv`` and
-        ``network.toml``, which is the trained network wherever a network is named. A run that was
+        Folder for ``best.safetensors``, ``last.safetensors``, ``log.csv``, ``curves.csv``,
+        ``report.html`` with their figures, and ``network.toml``, which is the trained network
+        wherever a network is named; one that was trained with the color ``gray`` is
+        ``network.toml_grey`` there, a view that sees luminance whatever it is shown. A run that was
         stopped goes on from there.
     validation : path-like, optional
         Folder of validation images; by default a tenth of the training images of each class.
@@ -159,6 +162,8 @@ def train(
     write_table(folder / "curves.csv", result)
     description = own_network_text(entry, folder, training.class_names, recipe.perturbation)
     write_text(folder / "network.toml", description)
+    record = read_json(folder / "provenance.json")
+    write_training_page(folder, result, trained.log, record)
     return result
 
 

@@ -225,6 +225,11 @@ def _check_perturbation(recipe: TrainingRecipe) -> None:
         raise InputError(f"ssnrs are {name_ids(recipe.ssnrs)}; give ratios from 0 to 1.")
     _check_odds("sigma_odds", recipe.sigma_odds, len(recipe.sigmas))
     _check_odds("ssnr_odds", recipe.ssnr_odds, len(recipe.ssnrs))
+    if recipe.sigma_epochs and not recipe.sigmas:
+        raise InputError(
+            f"sigma_epochs ({recipe.sigma_epochs}) takes sigmas one after another; give sigmas in "
+            "place of sigma_range."
+        )
     if recipe.sigma_epochs and recipe.sigma_odds:
         raise InputError(
             f"sigma_epochs ({recipe.sigma_epochs}) takes sigmas in order; leave out sigma_odds."
