@@ -1,4 +1,4 @@
-"""The command ``neurometamer train``: a folder of classes in, weights, accuracy curves and a page out."""
+"""The command ``neurometamer train``: a folder of classes in, weights, curves and a page out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from neurometamer.provenance import generator
 from neurometamer.report.training import write_training_page
 from neurometamer.run_options import RunOptions
 from neurometamer.store import read_json, write_table, write_text
-from neurometamer.training.recipes import ADVERSARIAL, RANDOM, LoopOptions, make_training_recipe
+from neurometamer.training.recipes import (
+    ADVERSARIAL,
+    RANDOM,
+    LoopOptions,
+    TrainingRecipe,
+    make_training_recipe,
+)
 from neurometamer.zoo import Weights, find_entry, weights_by_name
 from neurometamer.zoo.random_weights import randomize
 from neurometamer.zoo.sources import build_network
@@ -81,7 +87,8 @@ def train(
     -------
     pandas.DataFrame
         ``curves.csv``: accuracy of clear, attacked (L2 or L-infinity, as in the training; else
-        L-infinity) and blurred validation images.
+        L-infinity) and blurred validation images. Of several processes (``torchrun --no-python
+        neurometamer train …``) the first measures; the others return no rows.
 
     Raises
     ------
@@ -137,14 +144,12 @@ def train(
         run=run,
         **options,
     )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ["RANK"] != "0":
+        return pd.DataFrame()  # the first process measures and writes
     order = generator(recipe.seed, "curves").permutation(len(measured))
     shown = part_of(measured, order[:curve_images])
-    attack = recipe.perturbation if recipe.perturbation in ADVERSARIAL else ADVERSARIAL[1]
-    radii = sorted({*RADII, recipe.radius} if attack == ADVERSARIAL[1] else {0.0, recipe.radius})
-    widest = (min(entry.preprocessing.size) - 1) / 3
-    curves = {attack: radii, "blur": [sigma for sigma in SIGMAS if sigma < widest]}
     tables = []
-    for perturbation, levels in curves.items():
+    for perturbation, levels in curve_levels(recipe, entry.preprocessing.size).items():
         table = accuracy_curve(
             trained.network,
             shown,
@@ -165,6 +170,35 @@ def train(
     record = read_json(folder / "provenance.json")
     write_training_page(folder, result, trained.log, record)
     return result
+
+
+def curve_levels(recipe: TrainingRecipe, size: Sequence[int]) -> dict[str, list[float]]:
+    """Choose what a trained network is measured on.
+
+    Parameters
+    ----------
+    recipe : TrainingRecipe
+        How it was trained: its own attack and radius are among the levels.
+    size : sequence of int
+        Height and width of its images, pixels; wider blurs are left out.
+
+    Returns
+    -------
+    dict of str to list of float
+        Perturbation to its levels, weakest first.
+
+    Examples
+    --------
+    >>> from neurometamer.training import TrainingRecipe
+    >>> curve_levels(TrainingRecipe(), (16, 16))["blur"]
+    [0.0, 1.0, 2.0, 4.0]
+    """
+    attack = recipe.perturbation if recipe.perturbation in ADVERSARIAL else ADVERSARIAL[1]
+    radii = {0.0, recipe.radius}
+    if attack == ADVERSARIAL[1]:
+        radii |= set(RADII)
+    widest = (min(size) - 1) / 3
+    return {attack: sorted(radii), "blur": [sigma for sigma in SIGMAS if sigma < widest]}
 
 
 def _for_classes(entry: ModelEntry, n_classes: int, size: int | None) -> ModelEntry:

@@ -90,7 +90,7 @@ def accuracy_lines(table: pd.DataFrame, *, chance: float | None = None, stamp: s
         above = ""
         height += legend_plan(networks, width)[1] + 0.34 * bool(stamp)
     with figure_style():
-        figure = new_figure(width, height, above, _accuracy_note(rows, chance))
+        figure = new_figure(width, height, above, accuracy_note(rows, chance))
         axes = panel_grid(figure, len(panels), 3)
         handles: list[Any] = []
         for panel, name in zip(axes, panels, strict=True):
@@ -100,7 +100,7 @@ def accuracy_lines(table: pd.DataFrame, *, chance: float | None = None, stamp: s
                 own = of_panel
                 if network:
                     own = of_panel[of_panel["network"] == network]
-                lines.append(_accuracy_line(panel, own.sort_values("level"), rank))
+                lines.append(draw_accuracy(panel, own.sort_values("level"), rank))
             handles = handles or lines
             if chance is not None:
                 panel.axhline(chance, color=FAINT, linewidth=1, linestyle=":")
@@ -117,8 +117,23 @@ def accuracy_lines(table: pd.DataFrame, *, chance: float | None = None, stamp: s
         return figure
 
 
-def _accuracy_line(axes: Axes, own: pd.DataFrame, rank: int) -> Any:
-    """Draw one network over the levels of one perturbation."""
+def draw_accuracy(axes: Axes, own: pd.DataFrame, rank: int) -> Any:
+    """Draw one network over the levels of one perturbation.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where.
+    own : DataFrame
+        Its rows, in the order of the levels.
+    rank : int
+        Which network it is, for color and marker.
+
+    Returns
+    -------
+    matplotlib.lines.Line2D
+        Its line.
+    """
     color = HUES[rank % len(HUES)]
     levels = own["level"].to_numpy(dtype=float)
     shares = own["accuracy"].to_numpy(dtype=float)
@@ -131,8 +146,21 @@ def _accuracy_line(axes: Axes, own: pd.DataFrame, rank: int) -> Any:
     return line
 
 
-def _accuracy_note(rows: pd.DataFrame, chance: float | None) -> str:
-    """Say what bands and attacks are."""
+def accuracy_note(rows: pd.DataFrame, chance: float | None) -> str:
+    """Say what bands and attacks are.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        See `accuracy_lines`.
+    chance : float, optional
+        Share of correct answers of a guesser.
+
+    Returns
+    -------
+    str
+        For the foot of the figure.
+    """
     parts = []
     if {"low", "high"} <= set(rows.columns):
         parts.append("Bands: 95 % intervals (Wilson) over images")

@@ -182,16 +182,15 @@ def headlines(page: TrainingPage) -> list[str]:
         ordered = own.sort_values("level")
         clear, strongest = ordered.iloc[0], ordered.iloc[-1]
         axis = figures.LEVELS.get(str(name), str(name))
+        shares = []
+        for row in (strongest, clear):
+            low, high = (format_number(row[end]) for end in ("low", "high"))
+            shares.append(f"{format_number(row['accuracy'])} [{low}, {high}]")
         sentences.append(
-            f"{axis} {strongest['level']:.3g}: accuracy {_with_interval(strongest)}, on clear "
-            f"images {_with_interval(clear)}."
+            f"{axis[0].upper()}{axis[1:]} {strongest['level']:.3g}: accuracy {shares[0]}, on clear "
+            f"images {shares[1]}."
         )
-    return [sentence[0].upper() + sentence[1:] for sentence in sentences]
-
-
-def _with_interval(row: pd.Series) -> str:
-    low, high = (format_number(row[name]) for name in ("low", "high"))
-    return f"{format_number(row['accuracy'])} [{low}, {high}]"
+    return sentences
 
 
 def _trained_on(recipe: Mapping[str, Any]) -> str:
