@@ -207,7 +207,7 @@ def training_lines(log: pd.DataFrame, *, stamp: str = "") -> Figure:
     >>> log = pd.DataFrame({"epoch": [1, 2, 3], "loss": [2.0, 1.0, 0.5]})
     >>> log = log.assign(accuracy=[0.3, 0.6, 0.8], validation_accuracy=[0.4, 0.7, 0.6])
     >>> figure = training_lines(log)
-    >>> figure.axes[1].lines[-1].get_xdata()[0]
+    >>> int(figure.axes[1].lines[-1].get_xdata()[0])
     2
     """
     need_columns(log, "training", ("epoch", "loss", *SHARES))
