@@ -145,6 +145,10 @@ BARS: Mapping[str, Bar] = {
         title="what trainings make of small networks: attacks, random perturbations, blur",
         run=_later("training", "measure_trainings"),
     ),
+    "T4": Bar(
+        title="blur × color in training: recognition, reliance on color, metamers and observers",
+        run=_later("blur_and_color", "measure_blur_and_color"),
+    ),
     "S1": Bar(
         title="coverage and level of image types, over simulated studies",
         run=_later("calibration", "measure_calibration"),

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,3 +125,21 @@ def test_rdms_of_other_values_have_no_time(benchmarks):
     rdms = importlib.import_module("benchmarks.rdms")
     with pytest.raises(AssertionError, match="scipy, 3 × 4: 0"):
         rdms._error("scipy", "3 × 4", np.zeros(3), np.full(3, 0.1), 2e-7)
+
+
+def test_effects_of_two_by_two_are_those_that_were_planted(benchmarks):
+    from scipy.stats import ttest_1samp
+
+    design = importlib.import_module("benchmarks.blur_and_color")
+    assert list(design.CELLS) == ["blur-color", "blur-gray", "clear-color", "clear-gray"]
+    random = np.random.default_rng(0)
+    # blur .1, color .3, and another .2 where both are
+    planted = np.array([0.5 + 0.1 + 0.3 + 0.2, 0.5 + 0.1, 0.5 + 0.3, 0.5])
+    effects = design.effects_of(planted[None])
+    expected = {"a": 0.1 + 0.1, "b": 0.3 + 0.1, "interaction": 0.2}
+    assert {name: pytest.approx(effect[0]) for name, effect in effects.items()} == expected
+    values = planted + random.normal(0, 0.05, (5, 4))
+    of_seeds = (values[:, 0] - values[:, 1]) - (values[:, 2] - values[:, 3])
+    interval = ttest_1samp(of_seeds, 0).confidence_interval(0.95)
+    _, low, high = design.effects_of(values)["interaction"]
+    assert (low, high) == pytest.approx((interval.low, interval.high))

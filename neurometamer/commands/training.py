@@ -1,4 +1,4 @@
-"""The command ``neurometamer train``: a folder of classes in, weights and accuracy curves out."""
+"""The command ``neurometamer train``: a folder of classes in, weights, curves and a page out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 from neurometamer.arguments import KeywordsOf, checked
 from neurometamer.errors import InputError
 from neurometamer.provenance import generator
+from neurometamer.report.training import write_training_page
 from neurometamer.run_options import RunOptions
-from neurometamer.store import write_table, write_text
-from neurometamer.training.recipes import ADVERSARIAL, RANDOM, LoopOptions, make_training_recipe
+from neurometamer.store import read_json, write_table, write_text
+from neurometamer.training.recipes import (
+    ADVERSARIAL,
+    RANDOM,
+    LoopOptions,
+    TrainingRecipe,
+    make_training_recipe,
+)
 from neurometamer.zoo import Weights, find_entry, weights_by_name
 from neurometamer.zoo.random_weights import randomize
 from neurometamer.zoo.sources import build_network
@@ -52,8 +59,10 @@ def train(
     images : path-like
         Folder with one folder of training images a class, as ImageNet has them.
     out : path-like
-        Folder for ``best.safetensors``, ``last.safetensors``, ``log.csv``, ``curves.csv`` and
-        ``network.toml``, which is the trained network wherever a network is named. A run that was
+        Folder for ``best.safetensors``, ``last.safetensors``, ``log.csv``, ``curves.csv``,
+        ``report.html`` with their figures, and ``network.toml``, which is the trained network
+        wherever a network is named; one that was trained with the color ``gray`` is
+        ``network.toml_grey`` there, a view that sees luminance whatever it is shown. A run that was
         stopped goes on from there.
     validation : path-like, optional
         Folder of validation images; by default a tenth of the training images of each class.
@@ -78,7 +87,8 @@ def train(
     -------
     pandas.DataFrame
         ``curves.csv``: accuracy of clear, attacked (L2 or L-infinity, as in the training; else
-        L-infinity) and blurred validation images.
+        L-infinity) and blurred validation images. Of several processes (``torchrun --no-python
+        neurometamer train …``) the first measures; the others return no rows.
 
     Raises
     ------
@@ -134,14 +144,12 @@ def train(
         run=run,
         **options,
     )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ["RANK"] != "0":
+        return pd.DataFrame()  # the first process measures and writes
     order = generator(recipe.seed, "curves").permutation(len(measured))
     shown = part_of(measured, order[:curve_images])
-    attack = recipe.perturbation if recipe.perturbation in ADVERSARIAL else ADVERSARIAL[1]
-    radii = sorted({*RADII, recipe.radius} if attack == ADVERSARIAL[1] else {0.0, recipe.radius})
-    widest = (min(entry.preprocessing.size) - 1) / 3
-    curves = {attack: radii, "blur": [sigma for sigma in SIGMAS if sigma < widest]}
     tables = []
-    for perturbation, levels in curves.items():
+    for perturbation, levels in curve_levels(recipe, entry.preprocessing.size).items():
         table = accuracy_curve(
             trained.network,
             shown,
@@ -159,7 +167,38 @@ def train(
     write_table(folder / "curves.csv", result)
     description = own_network_text(entry, folder, training.class_names, recipe.perturbation)
     write_text(folder / "network.toml", description)
+    record = read_json(folder / "provenance.json")
+    write_training_page(folder, result, trained.log, record)
     return result
+
+
+def curve_levels(recipe: TrainingRecipe, size: Sequence[int]) -> dict[str, list[float]]:
+    """Choose what a trained network is measured on.
+
+    Parameters
+    ----------
+    recipe : TrainingRecipe
+        How it was trained: its own attack and radius are among the levels.
+    size : sequence of int
+        Height and width of its images, pixels; wider blurs are left out.
+
+    Returns
+    -------
+    dict of str to list of float
+        Perturbation to its levels, weakest first.
+
+    Examples
+    --------
+    >>> from neurometamer.training import TrainingRecipe
+    >>> curve_levels(TrainingRecipe(), (16, 16))["blur"]
+    [0.0, 1.0, 2.0, 4.0]
+    """
+    attack = recipe.perturbation if recipe.perturbation in ADVERSARIAL else ADVERSARIAL[1]
+    radii = {0.0, recipe.radius}
+    if attack == ADVERSARIAL[1]:
+        radii |= set(RADII)
+    widest = (min(size) - 1) / 3
+    return {attack: sorted(radii), "blur": [sigma for sigma in SIGMAS if sigma < widest]}
 
 
 def _for_classes(entry: ModelEntry, n_classes: int, size: int | None) -> ModelEntry:

@@ -32,3 +32,5 @@ from .study import metamer_sheet as metamer_sheet
 from .study import stimulus_sheet as stimulus_sheet
 from .style import save_figure as save_figure
 from .style import save_figure_and_table as save_figure_and_table
+from .training import accuracy_lines as accuracy_lines
+from .training import training_lines as training_lines

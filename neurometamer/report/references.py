@@ -209,6 +209,25 @@ WORKS: Mapping[str, Reference] = {
         "https://www.visionsciences.org",
         kind="misc",
     ),
+    "jang2021": _work(
+        "Jang H, McCormack D, Tong F",
+        2021,
+        "Noise-trained deep neural networks effectively predict human vision and its neural "
+        "responses to challenging images",
+        "PLoS Biology",
+        "https://doi.org/10.1371/journal.pbio.3001418",
+        volume="19",
+        number="12",
+        pages="e3001418",
+    ),
+    "madry2018": _work(
+        "Mądry A, Makelov A, Schmidt L, Tsipras D, Vladu A",
+        2018,
+        "Towards deep learning models resistant to adversarial attacks",
+        "International Conference on Learning Representations",
+        "https://arxiv.org/abs/1706.06083",
+        kind="inproceedings",
+    ),
     "detlefsen2022": _work(
         "Detlefsen NS, Borovec J, Schock J, Jha AH, Koker T, Di Liello L, Stancl D, Quan C, "
         "Grechkin M, Falcon W",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError
+from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import generator
 from neurometamer.training.pictures import LabeledImages
 
@@ -56,7 +56,13 @@ def digit_images(*, size: int = 32, seed: int = 0) -> dict[str, LabeledImages]:
 
 @checked
 def color_digits(
-    photographs: Sequence[np.ndarray], *, agreement: float = 0.8, size: int = 32, seed: int = 0
+    photographs: Sequence[np.ndarray],
+    *,
+    agreement: float = 0.8,
+    hue_shift: int = 0,
+    saturations: tuple[float, float] = (0.9, 0.9),
+    size: int = 32,
+    seed: int = 0,
 ) -> dict[str, LabeledImages]:
     """Make synthetic color images: digits in a hue that goes with their class, on photographs.
 
@@ -68,6 +74,12 @@ def color_digits(
     agreement : float
         Share of the digits whose hue is that of their class, in [0, 1]; the others have a random
         hue.
+    hue_shift : int
+        Classes between a digit and the one that its hue goes with: 0 is its own; with 3 and an
+        `agreement` of 1 a zero has the hue of threes, an eight that of ones, so that hue and shape
+        name different classes.
+    saturations : tuple of float
+        (lowest, highest) saturation of the digits, drawn uniformly, in [0, 1]; 0 is gray.
     size : int
         Side of the images, pixels.
     seed : int
@@ -81,7 +93,7 @@ def color_digits(
     Raises
     ------
     InputError
-        When there are too few photographs, or they are too small.
+        When there are too few photographs, they are too small, or a number is out of range.
 
     Examples
     --------
@@ -99,6 +111,12 @@ def color_digits(
         raise InputError(f"a photograph has {smallest} pixels a side; give at least {size}.")
     if not 0 <= agreement <= 1:
         raise InputError(f"agreement is {agreement}; give a share from 0 to 1.")
+    palest, strongest = saturations
+    if not 0 <= palest <= strongest <= 1:
+        raise InputError(
+            f"saturations are {name_ids(saturations)}; give the lowest and the highest, from 0 to "
+            "1."
+        )
     order = generator(seed, "photographs").permutation(len(photographs))
     n_each = max(1, len(photographs) // 5)
     shown_in = {
@@ -116,9 +134,12 @@ def color_digits(
             top = random.integers(0, behind.shape[1] - size + 1)
             left = random.integers(0, behind.shape[2] - size + 1)
             crop = behind[:, top : top + size, left : left + size] / 255
-            own_hue = label / 10
+            own_hue = (label + hue_shift) % 10 / 10
             hue = own_hue if random.random() < agreement else random.random()
-            color = np.array(colorsys.hsv_to_rgb(hue, 0.9, 0.9))[:, None, None]
+            saturation = palest
+            if strongest > palest:
+                saturation = random.uniform(palest, strongest)
+            color = np.array(colorsys.hsv_to_rgb(hue, saturation, 0.9))[:, None, None]
             cover = gray / 255
             levels[row] = np.round(255 * (cover * color + (1 - cover) * crop))
         made[part] = LabeledImages(levels=levels, labels=digits.labels, class_names=NAMES)

@@ -41,6 +41,15 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "fourier_noise": ("ssnrs",),
 }
 """Perturbation → settings that it cannot do without."""
+_OF_ATTACKS = ("attack_steps", "attack_step_size", "attack_state", "random_start")
+_OF_BLUR = ("sigmas", "sigma_odds", "sigma_range", "blurred_share", "sigma_epochs")
+USED_BY: Mapping[str, tuple[str, ...]] = {
+    "radius": (*ADVERSARIAL, *RANDOM),
+    **dict.fromkeys(_OF_ATTACKS, ADVERSARIAL),
+    **dict.fromkeys(_OF_BLUR, ("blur",)),
+    **dict.fromkeys(("ssnrs", "ssnr_odds"), ("gaussian_noise", "fourier_noise")),
+}
+"""Setting → perturbations that read it; settings that are not here are read by all."""
 
 
 @short_repr
@@ -225,6 +234,11 @@ def _check_perturbation(recipe: TrainingRecipe) -> None:
         raise InputError(f"ssnrs are {name_ids(recipe.ssnrs)}; give ratios from 0 to 1.")
     _check_odds("sigma_odds", recipe.sigma_odds, len(recipe.sigmas))
     _check_odds("ssnr_odds", recipe.ssnr_odds, len(recipe.ssnrs))
+    if recipe.sigma_epochs and not recipe.sigmas:
+        raise InputError(
+            f"sigma_epochs ({recipe.sigma_epochs}) takes sigmas one after another; give sigmas in "
+            "place of sigma_range."
+        )
     if recipe.sigma_epochs and recipe.sigma_odds:
         raise InputError(
             f"sigma_epochs ({recipe.sigma_epochs}) takes sigmas in order; leave out sigma_odds."
@@ -375,8 +389,8 @@ def make_training_recipe(preset: str = "standard", **changes: Any) -> TrainingRe
     Raises
     ------
     InputError
-        When a name is unknown, a value makes no sense, or one that the preset's source leaves open
-        is not given.
+        When a name is unknown, a value makes no sense, one that the preset's source leaves open is
+        not given, or one is given that the perturbation does not read.
 
     Examples
     --------
@@ -402,7 +416,17 @@ def make_training_recipe(preset: str = "standard", **changes: Any) -> TrainingRe
             f"preset '{preset}' leaves {name_ids(missing)} open, since its source does not give "
             f"it; give {name_ids(options)}."
         )
-    return TrainingRecipe(**{**entry.given, **changes})
+    recipe = TrainingRecipe(**{**entry.given, **changes})
+    usual = TrainingRecipe()
+    for name in changes:
+        readers = USED_BY.get(name, (recipe.perturbation,))
+        is_asked = name in entry.open or getattr(recipe, name) == getattr(usual, name)
+        if recipe.perturbation not in readers and not is_asked:
+            raise InputError(
+                f"{name} is given, but perturbation '{recipe.perturbation}' does not read it; "
+                f"leave it out, or give a perturbation that does ({', '.join(readers)})."
+            )
+    return recipe
 
 
 def recipe_settings(recipe: TrainingRecipe) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,21 @@ import pytest
 from PIL import Image
 
 from neurometamer.commands import drawing
-from neurometamer.report import behavior, evaluation, image_types, rsa, searchlight, study_figures
+from neurometamer.report import (
+    behavior,
+    evaluation,
+    image_types,
+    rsa,
+    searchlight,
+    study_figures,
+    training,
+)
 from neurometamer.report.page import Drawing, FigureEntry
 from neurometamer.report.study import build_report
 from neurometamer.rsa.compute import label_rdms, write_rdms
 from neurometamer.rsa.image_types.options import ImageTypeOptions
 from neurometamer.store import read_table, write_json, write_table
+from neurometamer.training import TrainingRecipe
 
 SCORE = {"score": [0.2, 0.3], "ci_low": [0.1, 0.2], "ci_high": [0.3, 0.4]}
 
@@ -79,6 +89,17 @@ def experiment_page(folder: Path) -> Path:
     return behavior.write_report(folder, tables, {"settings": settings})
 
 
+def training_page(folder: Path) -> Path:
+    levels = {"perturbation": "blur", "level": [0.0, 2.0], "accuracy": [0.9, 0.6]}
+    bands = {"low": [0.8, 0.5], "high": [0.95, 0.7], "n_images": 40, "attack_steps": 0}
+    log = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "accuracy": [0.2, 0.6]})
+    recipe = asdict(TrainingRecipe(perturbation="blur", sigmas=(0.0, 2.0)))
+    record = {"settings": recipe, "class_names": ["0", "1"], "n_training": 80, "n_validation": 40}
+    return training.write_training_page(
+        folder, pd.DataFrame({**levels, **bands}), log.assign(validation_accuracy=0.5), record
+    )
+
+
 def rdm_page(folder: Path) -> Path:
     ids = [f"image {number}" for number in range(5)]
     rdms = label_rdms(
@@ -102,6 +123,7 @@ PAGES: dict[str, tuple[dict[str, FigureEntry[Any]], str, Callable[[Path], Path]]
     "searchlight": (searchlight.MAP_FIGURES, "map-1", map_page),
     "evaluation": (evaluation.FIGURES, "validity", evaluation_page),
     "experiment": (behavior.FIGURES, "figures", experiment_page),
+    "training": (training.FIGURES, "accuracy", training_page),
     "draw": (drawing.FIGURES, "rdms", rdm_page),
 }
 

@@ -196,6 +196,7 @@ def test_noise_fills_up_what_the_contrast_loses():
         ({"perturbation": "gaussian_noise"}, "needs ssnrs"),
         ({"sigmas": (1.0,), "sigma_odds": (0.5, 0.5)}, "for 1 value"),
         ({"sigma_range": (3.0, 1.0)}, "the lowest and the highest"),
+        ({"sigma_range": (0.0, 2.0), "sigma_epochs": 2}, "in place of sigma_range"),
         ({"ssnrs": (1.5,)}, "ratios from 0 to 1"),
         ({"learning_rate": 0.0}, "positive number"),
         ({"train_batch_size": 10, "accumulate": 3}, "give a multiple"),
@@ -205,6 +206,17 @@ def test_noise_fills_up_what_the_contrast_loses():
 def test_recipes_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         TrainingRecipe(**changes)
+
+
+def test_settings_that_nothing_reads_are_refused():
+    with pytest.raises(InputError, match=r"sigmas is given, but perturbation 'none'.*blur"):
+        make_training_recipe(sigmas=(2.0,))
+    with pytest.raises(InputError, match="attack_steps is given, but perturbation 'random_l2'"):
+        make_training_recipe(perturbation="random_l2", radius=1.0, attack_steps=3)
+    # a preset asks for what its source leaves open, whatever is changed in it
+    open_here = {"attack_step_size": 0.5, "perturbation": "none"}
+    assert make_training_recipe("feather2023_alexnet_l2", **open_here).perturbation == "none"
+    assert make_training_recipe(radius=0.0, sigmas=()).sigmas == ()
 
 
 @pytest.mark.parametrize("name", PRESETS)

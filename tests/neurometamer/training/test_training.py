@@ -252,6 +252,31 @@ def test_color_digits_share_no_photograph_between_parts():
         color_digits(photographs[:2])
 
 
+def test_hue_and_shape_of_color_digits_can_name_different_classes():
+    import colorsys
+
+    random = np.random.default_rng(0)
+    photographs = [random.integers(0, 256, (3, 40, 40)).astype(np.uint8) for _ in range(3)]
+    shifted = color_digits(photographs, agreement=1.0, hue_shift=3)["test"]
+    gray = digit_images()["test"]
+    n_seen = 0
+    for levels, cover, label in zip(shifted.levels, gray.levels, shifted.labels, strict=True):
+        row, column = np.unravel_index(cover[0].argmax(), cover[0].shape)
+        if cover[0, row, column] < 255:  # the photograph shines through
+            continue
+        n_seen += 1
+        hue, saturation, value = colorsys.rgb_to_hsv(*levels[:, row, column] / 255)
+        distance = abs(hue - (label + 3) % 10 / 10)
+        assert min(distance, 1 - distance) < 0.01
+        assert abs(saturation - 0.9) < 0.01 and abs(value - 0.9) < 0.01
+    assert n_seen > 100
+    pale = color_digits(photographs, saturations=(0.0, 0.0))["test"]
+    solid = gray.levels == 255
+    assert set(pale.levels[solid].tolist()) == {round(0.9 * 255)}
+    with pytest.raises(InputError, match=r"saturations are 0\.5, 0\.2"):
+        color_digits(photographs, saturations=(0.5, 0.2))
+
+
 def test_the_command_trains_and_what_it_writes_is_a_network(tmp_path):
     from PIL import Image
 
@@ -284,6 +309,13 @@ def test_the_command_trains_and_what_it_writes_is_a_network(tmp_path):
     assert model.trained
     assert model.class_names == ("0", "1")
     assert tuple(model.stages) == ("1", "4")
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert 'id="figure-accuracy"' in page and 'id="figure-training"' in page
+    assert "24 training images and 24 validation images of 2 classes" in page
+    drawn = pd.read_csv(tmp_path / "run" / "figures" / "accuracy.csv")
+    pd.testing.assert_frame_equal(drawn, curves)
+    view = nm.load_model(f"{tmp_path / 'run' / 'network.toml'}_grey")
+    assert view.luma is not None and view.trained
     with pytest.raises(InputError, match="leaves attack_step_size open"):
         nm.commands.train(**settings, preset="feather2023_alexnet_l2")
 
