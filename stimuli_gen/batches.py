@@ -202,7 +202,7 @@ def in_batches(
         while start < n:
             rows = slice(start, min(start + size, n))
             try:
-                with exact_passes(device):
+                with exact_passes():
                     result = run(*reader.batch(rows, size))
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
@@ -267,7 +267,7 @@ def fitting_batch(run: Callable[..., Any], arrays: Sequence[Any], device: torch.
     if n_free is not None:
         n_allowed = min(n_allowed, _SHARE * n_free)
     try:
-        with exact_passes(device):
+        with exact_passes():
             few = [_padded(array, slice(0, _PROBE), _PROBE, device) for array in arrays]
             n_bytes = bytes_of(run(*few)) / _PROBE
     except (RuntimeError, MemoryError) as error:

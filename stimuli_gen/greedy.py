@@ -205,7 +205,7 @@ def _run(
     size = images_at_once(run.batch_size, device)
     work = _Work(search, queue, batch_shape(size))
     number = 0
-    with exact_passes(device), search.checkpoint.at_work() as stop:
+    with exact_passes(), search.checkpoint.at_work() as stop:
         while work.fill():
             number += 1
             better = work.attempt()

@@ -24,6 +24,7 @@ from neurometamer.summaries import short_repr
 from stimuli_gen.batches import for_one_image, gradients_on, host_batches, out_of_memory
 from stimuli_gen.derivatives import differentiable_once, graph_nodes, normalize, quicken
 from stimuli_gen.photographs import INTERPOLATIONS, Preprocessing
+from stimuli_gen.precision import has_float64
 from stimuli_gen.stored_images import ImagesOnDisk
 
 SOFTMAX = "softmax"
@@ -646,7 +647,7 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
     """Name hand-written operations that torch differentiates only once, or wrongly twice.
 
     Only a network that has some is tried: a product of its Hessian and a direction, in double
-    precision, against the difference of two gradients.
+    precision (on the CPU where its device has none), against the difference of two gradients.
     """
     size, device = model.preprocessing.size, model.device
     noise = np.random.default_rng(0).random((2, 1, 3, *size))
@@ -657,8 +658,8 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
         return gradient
 
     with for_one_image(size, device), _random_states_kept(device), gradients_on():
-        image, direction = (torch.from_numpy(values).to(device) for values in noise)
-        output = model.logits(image.float().requires_grad_(True))
+        seen = torch.from_numpy(noise[0].astype(np.float32)).to(device)
+        output = model.logits(seen.requires_grad_(True))
         names: dict[str, None] = {}
         for node in graph_nodes(output):
             function = getattr(type(node), "_forward_cls", None)
@@ -669,7 +670,10 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
             return ()
         step = 1e-8  # so small that hardly a ReLU switches on the way
         try:
-            exact = replace(model, network=copy.deepcopy(model.network).double())
+            place = device if has_float64(device) else torch.device("cpu")
+            network = copy.deepcopy(model.network).to(place)
+            exact = replace(model, network=network.double())
+            image, direction = (torch.from_numpy(values).to(place) for values in noise)
             ahead = gradient_of(exact, (image + step * direction).requires_grad_(True))
             behind = gradient_of(exact, (image - step * direction).requires_grad_(True))
             tracked = image.clone().requires_grad_(True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+
+_KINDS = ("cpu", "cuda", "mps", "xpu")
+"""Types of devices that have automatic mixed precision."""
 
 _EXACT = ("none", "ieee")
 """Settings of torch with which float32 numbers are multiplied as such."""
@@ -17,8 +20,9 @@ def float32_products(*, tf32: bool = False) -> Iterator[None]:
     """Multiply float32 numbers as such inside the block, whatever torch is set to.
 
     As torch is set at its start, NVIDIA GPUs compute convolutions in TF32 (10 bits of each factor):
-    class probabilities change by up to 1.3e-4, more than the slack that criteria leave. Torch's
-    settings hold for the whole process; they are put back afterwards.
+    class probabilities change by up to 1.3e-4, more than the slack that criteria leave. Automatic
+    mixed precision of a block around this one does not hold either. Torch's settings, which are
+    those of the whole process, are put back afterwards.
 
     Parameters
     ----------
@@ -38,7 +42,12 @@ def float32_products(*, tf32: bool = False) -> Iterator[None]:
     ...     torch.backends.cudnn.allow_tf32
     False
     """
-    owners = _owners()
+    gpu: Any = torch.backends.cudnn
+    cpu: Any = torch.backends.mkldnn
+    owners: list[Any] = []
+    if hasattr(gpu, "conv"):  # torch 2.9 and later
+        owners += [gpu.conv, gpu.rnn, torch.backends.cuda.matmul]
+        owners += [cpu.matmul, cpu.conv, cpu.rnn]
     before = [owner.fp32_precision for owner in owners]
     try:
         old = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
@@ -55,7 +64,10 @@ def float32_products(*, tf32: bool = False) -> Iterator[None]:
                 owner.fp32_precision = "tf32"
             elif owner.fp32_precision not in _EXACT:
                 owner.fp32_precision = "ieee"
-        yield
+        with ExitStack() as full:
+            for kind in mixed_kinds():
+                full.enter_context(torch.autocast(kind, enabled=False))
+            yield
     finally:
         if old is not None:
             torch.backends.cudnn.allow_tf32, precision = old
@@ -64,42 +76,38 @@ def float32_products(*, tf32: bool = False) -> Iterator[None]:
             owner.fp32_precision = value
 
 
-def _owners() -> list[Any]:
-    """List what has a setting of its own (torch 2.9 and later): three of GPUs, then the CPU's."""
-    gpu: Any = torch.backends.cudnn
-    cpu: Any = torch.backends.mkldnn
-    if not hasattr(gpu, "conv"):
-        return []
-    return [gpu.conv, gpu.rnn, torch.backends.cuda.matmul, cpu.matmul, cpu.conv, cpu.rnn]
+def mixed_kinds() -> list[str]:
+    """List the types of devices for which automatic mixed precision is on.
+
+    Returns
+    -------
+    list of str
+        None outside of ``torch.autocast``.
+
+    Examples
+    --------
+    >>> with torch.autocast("cpu"):
+    ...     mixed_kinds()
+    ['cpu']
+    """
+    try:
+        return [kind for kind in _KINDS if torch.is_autocast_enabled(kind)]
+    except TypeError:  # before torch 2.4
+        is_on = {"cuda": torch.is_autocast_enabled(), "cpu": torch.is_autocast_cpu_enabled()}
+    return [kind for kind in is_on if is_on[kind]]
 
 
 @contextmanager
-def exact_passes(device: torch.device) -> Iterator[None]:
-    """Compute in float32 inside the block, without gradients.
-
-    Neither TF32 (`float32_products`) nor automatic mixed precision of a block around it holds.
-
-    Parameters
-    ----------
-    device : torch.device
-        Where it is computed.
+def exact_passes() -> Iterator[None]:
+    """Compute in float32 (`float32_products`) and without gradients inside the block.
 
     Yields
     ------
     None
         Passes inside the block are computed so.
     """
-    mixed = _is_mixed(device)
-    full = torch.autocast(device.type, enabled=False) if mixed else nullcontext()
-    with float32_products(), full, torch.no_grad():
+    with float32_products(), torch.no_grad():
         yield
-
-
-def _is_mixed(device: torch.device) -> bool:
-    try:
-        return bool(torch.is_autocast_enabled(device.type))
-    except TypeError:  # before torch 2.4
-        return bool(torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled())
 
 
 def has_float64(device: torch.device) -> bool:

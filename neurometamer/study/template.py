@@ -140,6 +140,8 @@ def _section(name: str, value: Section) -> str:
             wrapped = textwrap.wrap(meaning, 112, initial_indent="# ", subsequent_indent="# ")
             lines.extend(wrapped)
             line = f"{key} = {_toml(content)}"
+            if content is None:
+                line = f"# {key} ="  # TOML has no word for it
             if name == "brain" and key == "subjects":
                 nested.append(SUBJECT)
                 line = f"# {line}"  # TOML allows no blocks [[brain.subjects]] beside it

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from neurometamer.arguments import checked_with
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.run_options import RunOptions
-from neurometamer.training.networks import PixelNetwork, copied_for_training
+from neurometamer.training.networks import PixelNetwork, copied_for_training, memory_for
 from neurometamer.training.perturbations import (
     Batch,
     check_sigma,
@@ -21,8 +21,10 @@ from neurometamer.training.perturbations import (
 )
 from neurometamer.training.pictures import Cuts, LabeledImages, batches, image_seed
 from neurometamer.training.recipes import ADVERSARIAL, RANDOM, TrainingRecipe
+from stimuli_gen.batches import images_at_once
 from stimuli_gen.models import resolve_device
 from stimuli_gen.photographs import Preprocessing
+from stimuli_gen.precision import float32_products
 
 _LEVELS = {
     **dict.fromkeys((*ADVERSARIAL, *RANDOM), "radius"),
@@ -38,7 +40,7 @@ Change = Callable[[nn.Module, Batch], Tensor]
 def accuracy(
     network: nn.Module,
     cuts: Cuts,
-    batch_size: int,
+    batch_size: int | None,
     workers: int = 0,
     change: Change | None = None,
     n_tries: int = 1,
@@ -51,10 +53,10 @@ def accuracy(
         Pixels in, logits out.
     cuts : Cuts
         Images.
-    batch_size : int
-        Images at a time.
+    batch_size : int, optional
+        Images at a time; see `stimuli_gen.batches.images_at_once` for None.
     workers : int
-        Processes that decode.
+        Processes that decode, see `neurometamer.training.pictures.batches`.
     change : callable, optional
         Called with network and batch before each pass.
     n_tries : int
@@ -64,35 +66,41 @@ def accuracy(
     -------
     float
         In [0, 1].
+
+    Raises
+    ------
+    InputError
+        When memory does not hold so many images.
     """
     n_images = len(cuts)
-    rows = []
-    for first in range(0, n_images, batch_size):
-        last = min(first + batch_size, n_images)
-        rows.append(list(range(first, last)))
     device = next(network.parameters()).device
+    size = images_at_once(batch_size, device)
+    rows = []
+    for first in range(0, n_images, size):
+        last = min(first + size, n_images)
+        rows.append(list(range(first, last)))
     was_training = network.training
     network.eval()
     n_right: Tensor | int = 0
-    loaded = batches(cuts, rows, -1, workers=workers, pinned=device.type == "cuda")
-    for own, (pixels, classes) in zip(rows, loaded, strict=True):
+    loaded = batches(cuts, rows, -1, workers=workers, device=device)
+    classes = torch.tensor(cuts.images.labels, dtype=torch.long).to(device)
+    for own, pixels in zip(rows, loaded, strict=True):
         images = pixels.to(device, non_blocking=True)
-        labels = classes.to(device, non_blocking=True)
+        labels = classes[own[0] : own[0] + len(own)]
         right = torch.ones(len(own), dtype=torch.bool, device=device)
         for number in range(n_tries):
-            seen = images
-            if change is not None:
-                seeds = [image_seed(cuts.seed, row, number, 6) for row in own]
-                batch = Batch(
-                    images=images,
-                    labels=labels,
-                    seeds=np.array(seeds),
-                    places=np.arange(len(own)),
-                    n_whole=len(own),
-                )
-                seen = change(network, batch)
-            with torch.no_grad():
-                said = network(seen).argmax(dim=1)
+            seeds = [image_seed(cuts.seed, row, number, 6) for row in own]
+            batch = Batch(
+                images=images,
+                labels=labels,
+                seeds=np.array(seeds),
+                places=np.arange(len(own)),
+                n_whole=len(own),
+            )
+            with memory_for(len(own), device, "give a smaller batch_size (--batch-size)"):
+                seen = images if change is None else change(network, batch)
+                with torch.no_grad():
+                    said = network(seen).argmax(dim=1)
             right &= said == labels
         n_right = n_right + right.sum()
     network.train(was_training)
@@ -184,7 +192,8 @@ def accuracy_curve(
         is_none = level == (1 if perturbation.endswith("noise") else 0)
         change = None if is_none else _change(perturbation, float(level), attack_steps, seed)
         tries = 1 if is_none else restarts
-        right = accuracy(pixels, cuts, run.batch_size, change=change, n_tries=tries)
+        with float32_products():
+            right = accuracy(pixels, cuts, run.batch_size, change=change, n_tries=tries)
         n_right = round(right * len(images))
         interval = binomtest(n_right, len(images)).proportion_ci(method="wilson")
         row = {

@@ -32,7 +32,12 @@ from neurometamer.run_options import RunOptions
 from neurometamer.store import atomic_path, write_table
 from neurometamer.summaries import short_repr
 from neurometamer.training.curves import accuracy
-from neurometamer.training.networks import PixelNetwork, check_outputs, copied_for_training
+from neurometamer.training.networks import (
+    PixelNetwork,
+    check_outputs,
+    copied_for_training,
+    memory_for,
+)
 from neurometamer.training.perturbations import Batch, check_sigma, perturb
 from neurometamer.training.pictures import (
     Cuts,
@@ -49,6 +54,7 @@ from neurometamer.training.recipes import (
 )
 from stimuli_gen.models import resolve_device
 from stimuli_gen.photographs import Preprocessing
+from stimuli_gen.precision import float32_products
 from stimuli_gen.synthesis.checkpoint import Interrupt, deferred_interrupt
 
 _LOG = logging.getLogger(__name__)
@@ -58,6 +64,8 @@ BEST = "best.safetensors"
 LAST = "last.safetensors"
 _ASK_EVERY = 10
 """Steps between two questions to the other processes whether one was asked to stop."""
+_LOOK_EVERY = 100
+"""Steps between two looks at the loss, for which the device has to finish its work."""
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -96,12 +104,13 @@ class TrainedNetwork:
 
 @dataclass(kw_only=True)
 class _State:
-    """Where a run stands."""
+    """Where a run stands; loss, right answers and parts with a finite loss are of this epoch."""
 
     epoch: int = 0
     step: int = 0
     loss: Tensor | float = 0.0
     n_correct: Tensor | int = 0
+    n_finite: Tensor | int = 0
     seconds: float = 0.0
     best: float = -1.0
     log: list[dict[str, float]] = field(default_factory=list)
@@ -165,8 +174,8 @@ def train_network(
     Raises
     ------
     InputError
-        When recipe, images and network do not fit, the loss is not finite, or the folder holds
-        another run.
+        When recipe, images and network do not fit, memory does not hold a step, the loss is not
+        finite (looked at every hundred steps), or the folder holds another run.
     KeyboardInterrupt
         After Ctrl-C, once the checkpoint is written; after SIGTERM the process ends with code 143.
 
@@ -175,7 +184,10 @@ def train_network(
     Under ``torchrun`` every process computes its part of each batch (gloo on CPUs, NCCL on GPUs);
     gradients are the mean over the whole batch. BatchNorm takes its moments of the images of one
     process and part (`TrainingRecipe.accumulate`), so that networks with it depend on their number.
-    On GPUs results differ from run to run in the last digits.
+    On GPUs results differ from run to run in the last digits. A step copies its images to the
+    device, with blur and noise also one number an image, and waits for nothing (but float16, whose
+    gradients have to be looked at); loss and accuracy are added up on the device. Out of memory,
+    nothing is halved unasked, since BatchNorm sees the parts of a batch.
 
     Examples
     --------
@@ -369,6 +381,7 @@ class _Trainer:
                 f"process(es) of {recipe.accumulate} part(s) do not divide; give a multiple of "
                 f"{n_parts}."
             )
+        self.n_at_once = recipe.train_batch_size // n_parts
         weights = [weight for weight in pixels.parameters() if weight.requires_grad]
         if recipe.optimizer == "adamw":
             self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
@@ -408,16 +421,12 @@ class _Trainer:
             Whether to stop.
         """
         self.restore()
-        allowed = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = self.loop.tf32
-        torch.backends.cudnn.allow_tf32 = self.loop.tf32
         devices = [self.device] if self.device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(devices=devices):
+            with torch.random.fork_rng(devices=devices), float32_products(tf32=self.loop.tf32):
                 while self.state.epoch < self.recipe.epochs:
                     self.run_epoch(interrupt)
         finally:
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = allowed
             if self.writer is not None:
                 self.writer.close()
 
@@ -435,12 +444,23 @@ class _Trainer:
             rows.tolist(),
             state.epoch,
             workers=self.loop.workers,
-            pinned=self.device.type == "cuda",
+            device=self.device,
+        )
+        # once an epoch, so that a step copies its images to the device and nothing else
+        labels = torch.tensor(self.cuts.images.labels[rows], dtype=torch.long).to(self.device)
+        # nothing is halved unasked: the batch, and the parts that BatchNorm sees, are the recipe
+        cure = (
+            f"give more parts a step (accumulate, --accumulate, now {recipe.accumulate}), which "
+            "leave gradients as they are but for BatchNorm, or a smaller train_batch_size "
+            f"(--train-batch-size, now {size}), and a new folder, since both belong to the recipe"
         )
         self.pixels.train()
-        for own_rows, (images, labels) in zip(rows, loaded, strict=True):
-            self.take_step(own_rows, images, labels, own.start)
+        for own_rows, images, own_labels in zip(rows, loaded, labels, strict=True):
+            with memory_for(self.n_at_once, self.device, cure):
+                self.take_step(own_rows, images, own_labels, own.start)
             state.step += 1
+            if state.step % _LOOK_EVERY == 0:
+                self.look_at_loss()
             if self.run.progress is not None:
                 done = state.epoch * self.n_steps + state.step
                 self.run.progress(done, recipe.epochs * self.n_steps)
@@ -456,12 +476,14 @@ class _Trainer:
         self.finish_epoch()
 
     def take_step(self, rows: np.ndarray, images: Tensor, labels: Tensor, first: int) -> None:
-        """Take one step of the optimizer on this process's part of a batch."""
+        """Take one step of the optimizer on this process's part of a batch.
+
+        The host waits for nothing here, but with float16 for whether gradients have overflowed.
+        """
         recipe, state = self.recipe, self.state
         images = images.to(self.device, non_blocking=True).contiguous(
             memory_format=torch.channels_last
         )
-        labels = labels.to(self.device, non_blocking=True)
         draws = np.random.SeedSequence([recipe.seed, state.epoch, state.step, 4])
         dropout = draws.spawn(self.processes.n_processes)[self.processes.rank]
         torch.manual_seed(int(dropout.generate_state(1)[0]))
@@ -493,7 +515,10 @@ class _Trainer:
     def add_gradients(self, batch: Batch) -> None:
         recipe, state = self.recipe, self.state
         precision = _DTYPES.get(recipe.precision)
-        with torch.autocast(self.device.type, dtype=precision, enabled=precision is not None):
+        mixed: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        if precision is not None:
+            mixed = torch.autocast(self.device.type, dtype=precision)
+        with mixed:
             images = perturb(self.pixels, batch, recipe)
             logits = self.parallel(images)
         losses = functional.cross_entropy(
@@ -507,7 +532,21 @@ class _Trainer:
         self.scaler.scale(losses * share).backward()
         # sums stay on the device: reading them would make it wait
         state.loss = state.loss + losses.detach()
+        state.n_finite = state.n_finite + torch.isfinite(state.loss)
         state.n_correct = state.n_correct + (logits.argmax(dim=1) == batch.labels).sum()
+
+    def look_at_loss(self) -> None:
+        """Refuse a loss that is not finite; this waits for the device."""
+        state = self.state
+        if math.isfinite(float(state.loss)):
+            return
+        step = int(state.n_finite) // self.recipe.accumulate + 1
+        raise InputError(
+            f"the loss is not finite from step {step} of {self.n_steps} in epoch "
+            f"{state.epoch + 1} on; lower the learning rate ({self.recipe.learning_rate:g}), or "
+            f"take precision 'float32' (now {self.recipe.precision!r}). The last checkpoint is "
+            "kept."
+        )
 
     def asked_to_stop(self, interrupt: Interrupt) -> bool:
         """Agree with the other processes whether to stop."""
@@ -524,6 +563,7 @@ class _Trainer:
     def finish_epoch(self) -> None:
         """Validate, log and save; the best epoch is the first of the highest accuracy."""
         recipe, state = self.recipe, self.state
+        self.look_at_loss()
         sums = torch.tensor([float(state.loss), float(state.n_correct)], dtype=torch.float64)
         if self.processes.n_processes > 1:
             from torch import distributed
@@ -531,12 +571,10 @@ class _Trainer:
             sums = sums.to(self.device)
             distributed.all_reduce(sums)
         loss, share_correct = (sums / (self.n_steps * recipe.train_batch_size)).tolist()
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss of epoch {state.epoch + 1} is {loss}; lower the learning rate "
-                f"({recipe.learning_rate:g}) or take precision 'float32'."
-            )
-        right = accuracy(self.pixels, self.validation, self.run.batch_size, self.loop.workers)
+        # where the device has held a training step, it holds as many images without gradients
+        n_measured = None if self.device.type == "cpu" else self.n_at_once
+        n_measured = self.run.batch_size or n_measured
+        right = accuracy(self.pixels, self.validation, n_measured, self.loop.workers)
         state.log.append(
             {
                 "epoch": state.epoch + 1,
@@ -549,7 +587,7 @@ class _Trainer:
         )
         state.epoch += 1
         state.step = 0
-        state.loss, state.n_correct, state.seconds = 0.0, 0, 0.0
+        state.loss, state.n_correct, state.n_finite, state.seconds = 0.0, 0, 0, 0.0
         is_best = right > state.best
         state.best = max(right, state.best)
         if self.processes.rank == 0:
@@ -591,6 +629,7 @@ class _Trainer:
             "step": state.step,
             "loss": float(state.loss),
             "n_correct": int(state.n_correct),
+            "n_finite": int(state.n_finite),
             "seconds": state.seconds,
             "best": state.best,
             "log": state.log,
@@ -619,6 +658,7 @@ class _Trainer:
             # of all processes, so only one of them goes on with it
             loss=content["loss"] if self.processes.rank == 0 else 0.0,
             n_correct=content["n_correct"] if self.processes.rank == 0 else 0,
+            n_finite=content.get("n_finite", content["step"] * self.recipe.accumulate),
             seconds=content["seconds"],
             best=content["best"],
             log=content["log"],

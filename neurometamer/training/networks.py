@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from neurometamer.errors import InputError
+from stimuli_gen.batches import out_of_memory
 from stimuli_gen.controls import LUMA
 from stimuli_gen.photographs import Preprocessing
 
@@ -188,3 +190,36 @@ def check_outputs(network: nn.Module, preprocessing: Preprocessing, n_classes: i
             f"the network gives {shape} for one image, but the training set has {n_classes} "
             "classes; give a network with one output a class."
         )
+
+
+@contextmanager
+def memory_for(n_images: int, device: torch.device, cure: str) -> Iterator[None]:
+    """Say what to give where memory runs out inside the block.
+
+    Parameters
+    ----------
+    n_images : int
+        Images that are computed at once.
+    device : torch.device
+        Where.
+    cure : str
+        What to do.
+
+    Yields
+    ------
+    None
+        The block may compute.
+
+    Raises
+    ------
+    InputError
+        When memory runs out.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(
+            f"there is not enough memory on {device} for {n_images} images at once; {cure}."
+        ) from error

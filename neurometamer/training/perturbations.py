@@ -266,7 +266,7 @@ def random_starts(batch: Batch, ball: str, radius: float) -> Tensor:
         for seed in batch.seeds:
             own = np.random.default_rng([int(seed), 1])
             shares.append(own.random() ** (1 / n_values))
-        share = batch.images.new_tensor(shares)[:, None, None, None]
+        share = beside(shares, batch.images)[:, None, None, None]
         change = change / _lengths(change) * share
     return (batch.images + radius * change).clamp(0, 1)
 
@@ -278,11 +278,40 @@ def _drawn(batch: Batch, kind: str) -> Tensor:
     shape = batch.images.shape[1:]
     device = batch.images.device
     draw = getattr(torch, kind)
-    values = torch.empty_like(batch.images)
+    try:
+        torch.Generator(device=device)
+    except RuntimeError:  # the device draws no numbers
+        device = torch.device("cpu")
+    values = torch.empty_like(batch.images, device=device)
     for row, seed in enumerate(batch.seeds):
         own = torch.Generator(device=device).manual_seed(int(seed))
         values[row] = draw(shape, generator=own, device=device)
-    return values
+    return values.to(batch.images.device, non_blocking=True)
+
+
+def beside(numbers: Sequence[float] | np.ndarray, images: Tensor) -> Tensor:
+    """Bring numbers, such as one of each image, to the device of images, without waiting for it.
+
+    Parameters
+    ----------
+    numbers : sequence of float, or ndarray
+        Numbers; whole ones stay whole.
+    images : Tensor
+        Images.
+
+    Returns
+    -------
+    Tensor
+        Of the type of the images, or int64.
+    """
+    import torch
+
+    values = torch.as_tensor(numbers)
+    if values.is_floating_point():
+        values = values.to(images.dtype)
+    if images.device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(images.device, non_blocking=True)
 
 
 def attacked_batch(
@@ -382,9 +411,10 @@ def blurred(images: Tensor, sigmas: Sequence[float] | np.ndarray) -> Tensor:
 
     values = np.asarray(sigmas, dtype=float)
     out = images.clone()
-    for sigma in np.unique(values[values > 0]):
+    levels, counts = np.unique(values[values > 0], return_counts=True)
+    order = np.argsort(values, kind="stable")[len(values) - counts.sum() :]
+    for sigma, rows in zip(levels, beside(order, images).split(counts.tolist()), strict=True):
         check_sigma(float(sigma), images.shape[-2:])
-        rows = np.flatnonzero(values == sigma).tolist()
         size = 2 * math.ceil(3 * sigma) + 1
         out[rows] = gaussian_blur(images[rows], [size, size], [float(sigma), float(sigma)])
     return out
@@ -485,7 +515,7 @@ def fourier_noise(batch: Batch) -> Tensor:
 def _with_noise(batch: Batch, recipe: TrainingRecipe, noise: Tensor) -> Tensor:
     """Lower the contrast to a share, and fill up with noise."""
     drawn = _chosen(batch, recipe.ssnrs, recipe.ssnr_odds)
-    share = batch.images.new_tensor(drawn)[:, None, None, None]
+    share = beside(drawn, batch.images)[:, None, None, None]
     signal = (batch.images - 0.5) * share + 0.5
     return (signal + (1 - share) * noise).clamp(0, 1)
 

@@ -6,9 +6,11 @@ Images of a folder stay in their files and are cut when they are needed; a set m
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,8 @@ from stimuli_gen.stored_images import from_8bit
 if TYPE_CHECKING:
     import torch
 
+_THREADS = min(8, os.cpu_count() or 1)
+"""Threads that decode where no processes are asked for."""
 _AREA = (0.08, 1.0)
 _SIDES = (3 / 4, 4 / 3)
 _TRIES = 10
@@ -472,9 +476,16 @@ class Cuts:
 
 
 def batches(
-    cuts: Cuts, rows: Sequence[Sequence[int]], epoch: int, *, workers: int, pinned: bool
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Load batches of cut images, ahead of their use where there are workers.
+    cuts: Cuts,
+    rows: Sequence[Sequence[int]],
+    epoch: int,
+    *,
+    workers: int,
+    device: torch.device,
+) -> Iterator[torch.Tensor]:
+    """Load batches of cut images, ahead of their use where something else computes meanwhile.
+
+    Order and random numbers are the same whoever decodes.
 
     Parameters
     ----------
@@ -485,22 +496,68 @@ def batches(
     epoch : int
         From 0; -1 for validation.
     workers : int
-        Processes that decode.
-    pinned : bool
-        Whether to put batches into pinned memory, for a GPU.
+        Processes that decode; with 0 it is done here, for other devices than the CPU by threads,
+        one batch ahead.
+    device : torch.device
+        Where the batches go; for CUDA they lie in pinned memory.
 
     Yields
     ------
-    tuple of (Tensor, Tensor)
-        Pixels and labels.
+    Tensor
+        Pixels (n, 3, height, width), on the host.
     """
-    from torch.utils.data import DataLoader
+    import torch
 
-    keys = [[(epoch, int(row)) for row in batch] for batch in rows]
-    loader: Any = DataLoader(
-        cuts,  # type: ignore[arg-type]
-        batch_sampler=keys,
-        num_workers=workers,
-        pin_memory=pinned,
-    )
-    yield from loader
+    pinned = device.type == "cuda"
+    if workers:
+        from torch.utils.data import DataLoader
+
+        keys = [[(epoch, int(row)) for row in batch] for batch in rows]
+        loader: Any = DataLoader(
+            cuts,  # type: ignore[arg-type]
+            batch_sampler=keys,
+            num_workers=workers,
+            pin_memory=pinned,
+        )
+        for pixels, _ in loader:
+            yield pixels
+        return
+    is_ahead = device.type != "cpu"
+    begun: deque[tuple[torch.Tensor, Iterator[None]]] = deque()
+    with ThreadPoolExecutor(_THREADS, "decoder") as pool:
+        for batch in rows:
+            shape = (len(batch), 3, *cuts.preprocessing.size)
+            room = torch.empty(shape, dtype=torch.float32, pin_memory=pinned)
+            decode = partial(decode_into, room.numpy(), cuts, epoch)
+            run = pool.map if is_ahead else map
+            begun.append((room, run(decode, range(len(batch)), batch)))
+            if len(begun) > is_ahead:
+                yield _decoded(*begun.popleft())
+        for room, decoding in begun:
+            yield _decoded(room, decoding)
+
+
+def decode_into(room: np.ndarray, cuts: Cuts, epoch: int, place: int, row: int) -> None:
+    """Decode and cut one image of a batch.
+
+    Parameters
+    ----------
+    room : ndarray of float32, shape (n, 3, height, width)
+        The batch.
+    cuts : Cuts
+        The set.
+    epoch : int
+        From 0; -1 for validation.
+    place : int
+        Where the image goes.
+    row : int
+        Which image of the set.
+    """
+    room[place], _ = cuts[epoch, int(row)]
+
+
+def _decoded(room: torch.Tensor, decoding: Iterator[None]) -> torch.Tensor:
+    """Wait until a batch is decoded; the error of the first image that cannot be is raised."""
+    for _ in decoding:
+        pass
+    return room

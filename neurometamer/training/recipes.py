@@ -245,14 +245,15 @@ class LoopOptions:
     Parameters
     ----------
     workers : int
-        Processes that decode images ahead; 0: this one.
+        Processes that decode images ahead. With 0 this one decodes them: for a CPU when they are
+        needed, for other devices in threads, a batch ahead.
     checkpoint_minutes : float
         Minutes between two checkpoints; one is written after each epoch, and when the run is
         stopped.
     tensorboard : bool
         Whether to write TensorBoard's files into ``<out>/tensorboard``; it must be installed.
     tf32 : bool
-        Whether NVIDIA GPUs may multiply in TF32, which is faster and less exact.
+        Whether NVIDIA GPUs may multiply in TF32 while they train, which is faster and less exact.
 
     Examples
     --------

@@ -25,6 +25,7 @@ from neurometamer.training import (
 )
 from neurometamer.training.loop import read_safetensors
 from neurometamer.training.networks import PixelNetwork
+from neurometamer.training.pictures import Cuts, batches
 from stimuli_gen.photographs import Preprocessing
 
 PREPROCESSING = Preprocessing(
@@ -285,3 +286,61 @@ def test_the_command_trains_and_what_it_writes_is_a_network(tmp_path):
     assert tuple(model.stages) == ("1", "4")
     with pytest.raises(InputError, match="leaves attack_step_size open"):
         nm.commands.train(**settings, preset="feather2023_alexnet_l2")
+
+
+def test_who_decodes_changes_nothing(tmp_path, digits):
+    options = {"augment": "crop_flip", "epochs": 1}
+    trained_on(digits, tmp_path / "here", **options)
+    trained_on(digits, tmp_path / "workers", loop=LoopOptions(workers=2), **options)
+    here, workers = (tmp_path / name / "last.safetensors" for name in ("here", "workers"))
+    assert here.read_bytes() == workers.read_bytes()
+    cuts = Cuts(digits["training"], PREPROCESSING, "crop_flip", 0)
+    rows = [[3, 1], [7, 0], [5]]
+    loaded = {}
+    # the type alone decides: nothing goes to that device here
+    for device in ("cpu", "xpu"):
+        loaded[device] = list(batches(cuts, rows, 4, workers=0, device=torch.device(device)))
+    for ahead, plain in zip(loaded["xpu"], loaded["cpu"], strict=True):
+        assert torch.equal(ahead, plain)
+    assert [len(batch) for batch in loaded["xpu"]] == [2, 2, 1]
+
+
+def test_an_image_that_cannot_be_decoded_is_told_ahead_of_its_step(tmp_path):
+    from PIL import Image
+
+    for name in ("cat", "cup"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            Image.new("RGB", (20, 20)).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "cup" / "1.png").write_bytes(b"no picture")
+    cuts = Cuts(read_labeled_folder(tmp_path), PREPROCESSING, "none", 0)
+    loaded = batches(cuts, [[0, 1], [3, 4], [5]], 0, workers=0, device=torch.device("xpu"))
+    assert next(loaded).shape == (2, 3, 16, 16)
+    with pytest.raises(InputError, match=r"1\.png"):
+        next(loaded)
+
+
+def test_tf32_is_set_while_it_trains_and_put_back(tmp_path, digits):
+    seen = []
+
+    def note(done, total):
+        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    for tf32 in (False, True):
+        seen.clear()
+        loop, run = LoopOptions(tf32=tf32), RunOptions(progress=note)
+        trained = trained_on(digits, tmp_path / str(tf32), epochs=1, loop=loop, run=run)
+        assert set(seen) == {(tf32, tf32)}
+        assert trained.provenance["tf32"] is tf32
+    same = [(tmp_path / name / "last.safetensors").read_bytes() for name in ("False", "True")]
+    assert same[0] == same[1]  # a CPU computes in float32 in any case
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
+def test_a_loss_that_is_not_finite_is_told_with_step_and_epoch(tmp_path, digits):
+    with pytest.raises(InputError, match=r"not finite from step \d of 6 in epoch 1 on; lower"):
+        trained_on(digits, tmp_path / "run", learning_rate=1e30)
+    halves = {"accumulate": 2, "learning_rate": 1e30}
+    with pytest.raises(InputError, match=r"not finite from step \d of 6 in epoch 1 on"):
+        trained_on(digits, tmp_path / "halves", **halves)
