@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,9 @@ def compare_eigendistortions(setup: Setup) -> Sequence[Row]:
     model = _rectified()
     everyone = packaged_photographs(model.preprocessing)
     references = everyone.select(ids=everyone.ids[: setup.pick(3, 1)])
-    images = np.asarray(references.images)
+    # no gray level is near black or white, so that no change is clipped
+    images = 0.2 + 0.6 * np.asarray(references.images)
+    references = replace(references, images=images)
     double = in_double(model)
     cases: dict[str, Callable[[], Any]] = {}
     for method in ("jacobian", "krylov"):
@@ -180,7 +183,7 @@ def compare_eigendistortions(setup: Setup) -> Sequence[Row]:
 def _distorted(
     model: StagedModel, references: StimulusSet, method: str
 ) -> Callable[[], StimulusSet]:
-    return lambda: eigendistortions(model, references, stage="here", method=method, strength=0.01)
+    return lambda: eigendistortions(model, references, stage="here", method=method, strength=0.003)
 
 
 def _against(
@@ -210,7 +213,7 @@ def _against(
                 value=min(cosines),
                 sense=">=",
                 bound=0.999,
-                note="changes of float32 images clipped to [0, 1]",
+                note="changes of float32 images",
             )
         )
         rows.append(
