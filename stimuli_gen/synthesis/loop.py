@@ -8,8 +8,9 @@ batch by about 1e-6), but with one fixed shape whose slots all get the same arit
 `stimuli_gen.batches.batch_shape`) each image's numbers are exactly its own. So images are computed
 in chunks of a fixed number of slots: 4 on a CPU, where larger ones are no faster, the whole batch
 elsewhere. A finished image leaves its slot to the next one in the queue; when the queue is empty,
-images move together and chunks without any are dropped; slots that stay empty are computed and
-ignored. Chunk size, device and number of threads themselves choose kernels, so they may change
+images move together, chunks without any are dropped, and chunks of other devices get narrower where
+that changes no bit (`stimuli_gen.synthesis.chunk.Chunk.try_narrow`); slots that stay empty are
+computed and ignored. Chunk size, device and number of threads themselves choose kernels, so they may change
 results, by float rounding that many steps can amplify; with these three unchanged, results are
 equal bit for bit.
 """
@@ -395,6 +396,48 @@ class _Plan:
         is_asked = self.threshold < np.inf and self.objectives.round_is_complete(taken)
         return is_asked or taken >= self.steps.max_steps
 
+    def finished(
+        self, chunk: Chunk, found: Mapping[str, np.ndarray], at_work: np.ndarray
+    ) -> dict[str, Descended]:
+        """Find the images that reached the threshold, rounded ones included, or have no steps left.
+
+        Of the passes since the last look, the first in which an image did counts.
+        """
+        objectives, threshold = self.objectives, self.threshold
+        taken = found["taken"].astype(int)
+        late = taken >= self.steps.max_steps
+        complete = np.array([[objectives.round_is_complete(own) for own in row] for row in taken])
+        may = at_work & (found["counts"] == 1) & (late | complete)
+        good = may & (found["score"] >= threshold)
+        asked = good | (may & late)
+        finished: dict[str, Descended] = {}
+        slots = np.arange(chunk.size)
+        while asked.any():
+            first = asked.argmax(axis=0)  # 0 for a slot that is not asked about, and does not count
+            images, context = chunk.at_passes(first)
+            is_asked, is_good, is_late = (of[first, slots] for of in (asked, good, late))
+            scores = found["score"][first, slots]
+            score_shown = objectives.score(shown(images), context)
+            scores_shown = score_shown.cpu().double().numpy()
+            reached = is_good & (scores_shown >= threshold)
+            given_up = is_asked & is_late & ~reached
+            if self.steps.keep == "best" and given_up.any():
+                not_good = torch.from_numpy(~reached).to(images.device)
+                images = torch.where(not_good.view(-1, 1, 1, 1), chunk.best, images)
+                scores = np.where(reached, scores, chunk.best_score.cpu().double().numpy())
+                scores_shown = objectives.score(shown(images), context).cpu().double().numpy()
+            for slot in np.flatnonzero(is_asked & (reached | is_late)):
+                finished[str(chunk.ids[slot])] = Descended(
+                    image=images[slot].cpu().contiguous().numpy().copy(),
+                    score=float(scores[slot]),
+                    score_shown=float(scores_shown[slot]),
+                    steps=int(taken[first[slot], slot]),
+                    reached=bool(reached[slot]),
+                )
+                asked[:, slot] = False
+            asked[first, slots] = False
+        return finished
+
 
 def _step(plan: _Plan, chunk: Chunk) -> None:
     """Evaluate the images of a chunk, then let all of them take a step; the host learns nothing."""
@@ -496,50 +539,7 @@ def _look(plan: _Plan, with_frames: bool, chunk: Chunk) -> _Seen:
                 "size, and check the network with check_model. Finished images are kept."
             )
         steps[stimulus_id], losses[stimulus_id] = taken, value
-    finished = _finished(plan, chunk, found, at_work)
+    finished = plan.finished(chunk, found, at_work)
     frames = chunk.frames(found, at_work, finished) if with_frames else []
     chunk.looked_at({name: values[-1] for name, values in found.items()})
     return _Seen(steps=steps, losses=losses, finished=finished, frames=frames)
-
-
-def _finished(
-    plan: _Plan, chunk: Chunk, found: Mapping[str, np.ndarray], at_work: np.ndarray
-) -> dict[str, Descended]:
-    """Find the images that reached the threshold, rounded ones included, or have no steps left.
-
-    Of the passes since the last look, the first in which an image did counts.
-    """
-    objectives, threshold = plan.objectives, plan.threshold
-    taken = found["taken"].astype(int)
-    late = taken >= plan.steps.max_steps
-    complete = np.array([[objectives.round_is_complete(own) for own in row] for row in taken])
-    may = at_work & (found["counts"] == 1) & (late | complete)
-    good = may & (found["score"] >= threshold)
-    asked = good | (may & late)
-    finished: dict[str, Descended] = {}
-    slots = np.arange(chunk.size)
-    while asked.any():
-        first = asked.argmax(axis=0)  # 0 for a slot that is not asked about, and does not count
-        images, context = chunk.at_passes(first)
-        is_asked, is_good, is_late = (of[first, slots] for of in (asked, good, late))
-        scores = found["score"][first, slots]
-        score_shown = objectives.score(shown(images), context)
-        scores_shown = score_shown.cpu().double().numpy()
-        reached = is_good & (scores_shown >= threshold)
-        given_up = is_asked & is_late & ~reached
-        if plan.steps.keep == "best" and given_up.any():
-            not_good = torch.from_numpy(~reached).to(images.device)
-            images = torch.where(not_good.view(-1, 1, 1, 1), chunk.best, images)
-            scores = np.where(reached, scores, chunk.best_score.cpu().double().numpy())
-            scores_shown = objectives.score(shown(images), context).cpu().double().numpy()
-        for slot in np.flatnonzero(is_asked & (reached | is_late)):
-            finished[str(chunk.ids[slot])] = Descended(
-                image=images[slot].cpu().contiguous().numpy().copy(),
-                score=float(scores[slot]),
-                score_shown=float(scores_shown[slot]),
-                steps=int(taken[first[slot], slot]),
-                reached=bool(reached[slot]),
-            )
-            asked[:, slot] = False
-        asked[first, slots] = False
-    return finished
