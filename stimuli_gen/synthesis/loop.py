@@ -10,9 +10,9 @@ in chunks of a fixed number of slots: 4 on a CPU, where larger ones are no faste
 elsewhere. A finished image leaves its slot to the next one in the queue; when the queue is empty,
 images move together, chunks without any are dropped, and chunks of other devices get narrower where
 that changes no bit (`stimuli_gen.synthesis.chunk.Chunk.try_narrow`); slots that stay empty are
-computed and ignored. Chunk size, device and number of threads themselves choose kernels, so they may change
-results, by float rounding that many steps can amplify; with these three unchanged, results are
-equal bit for bit.
+computed and ignored. Chunk size, device and number of threads themselves choose kernels, so they
+may change results, by float rounding that many steps can amplify; with these three unchanged,
+results are equal bit for bit.
 """
 
 from __future__ import annotations
