@@ -337,7 +337,7 @@ def alexnet_gn(n_outputs: int = 128, unit_length: bool = True) -> nn.Module:
     >>> import torch
     >>> network = alexnet_gn().eval()
     >>> embedding = network(torch.rand(1, 3, 224, 224))
-    >>> embedding.shape, round(float(embedding.norm()), 4)
+    >>> embedding.shape, round(float(embedding.detach().norm()), 4)
     (torch.Size([1, 128]), 1.0)
     """
 
