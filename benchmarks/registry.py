@@ -137,6 +137,10 @@ BARS: Mapping[str, Bar] = {
         title="what trainings make of small networks: attacks, random perturbations, blur",
         run=_later("training", "measure_trainings"),
     ),
+    "T3": Bar(
+        title="metamers of robust, blur-trained and standard networks, seen by other networks",
+        run=_later("training_metamers", "measure_headline"),
+    ),
     "S1": Bar(
         title="coverage and level of image types, over simulated studies",
         run=_later("calibration", "measure_calibration"),

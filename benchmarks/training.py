@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.bars import Row, Setup
-from benchmarks.digit_networks import SIZE, SURE, preprocessing, trained_networks
+from benchmarks.digit_networks import LOST, SIZE, preprocessing, trained_networks
 from benchmarks.timing import clocked
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def measure_trainings(setup: Setup) -> Sequence[Row]:
         what="radius of attacks and trainings (L∞, pixels in [0, 1])",
         value=trained.radius,
         note="found on validation images: the smallest at which every standard network is right on "
-        f"at most {SURE:.0%} under 20 steps of PGD",
+        f"at most {LOST:.0%} under 20 steps of PGD",
     )
     rows = [radius_row]
     for name, under_attack in rates["attacked"].items():

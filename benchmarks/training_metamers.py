@@ -1,22 +1,27 @@
 """T3: whether metamers of robust networks are recognized by other networks more often.
 
 That is the headline of Feather et al. (2023) for adversarial training and of Jang & Tong (2024) for
-blur, in small. The design was fixed on the validation images of seed 0, before any test image was
-seen:
+blur, in small. The design was fixed on the validation images of seed 0; test images were not looked
+at before:
 
 - Generators: the networks of T2 (standard, adversarial, random, blur; the same first weights), five
   seeds.
-- Stages: see `STAGES`; the late one is `LATE`.
-- Images: the first 40 test images. Metamers by `model_metamers`, preset ``pixels`` (steps on pixels,
-  no prior of natural images), in the mode ``exact``, `STEPS` steps from noise (`START`).
+- Stages: see `STAGES`. Behind ``mean`` no position is left; the late one is `LATE`.
+- Images: the first `N_IMAGES` test images. Metamers by `model_metamers`, preset ``pixels`` (steps on
+  pixels, no prior of natural images), in the mode ``exact``, `STEPS` steps from noise of full
+  contrast (`START`).
 - Criteria: the 8-bit image has the class of its photograph in its own network, and matches better
-  than 1,000 pairs of different test images in Spearman's rho, Pearson's r and signal-to-noise ratio;
-  what fails is left out, and its share told.
-- Evaluators: two standard networks of other architectures (pooling and other filters; no
-  convolutions), which see the same training images; never the generator. Beside them, told apart, a
-  standard network of the generators' architecture from other first weights, and the generator
-  itself. An image is recognized when it gets the digit's true class.
-- Intervals: 95 % over seeds (Student's t, 4 degrees of freedom), differences paired by seed.
+  than `N_PAIRS` pairs of different test images in Spearman's rho, Pearson's r and signal-to-noise
+  ratio. What fails is left out, and its share told.
+- Evaluators: standard networks of `OTHERS`, other architectures that see the same training images.
+  Beside them, told apart: the networks of the other seeds, by training, and the generator itself.
+  An image is recognized when it gets the digit's true class.
+- Intervals: 95 % over seeds (Student's t), differences paired by seed.
+
+What was tried on seed 0 before: three convolutions and a hidden layer instead of the mean over
+positions, starts near gray, and 200 or 300 steps; metamers of all trainings were recognized by
+other networks in 82 to 94 % of the cases. Networks of digits share what they see: a standard
+network's metamers change an image along directions that other networks follow, too.
 """
 
 from __future__ import annotations
@@ -49,12 +54,12 @@ if TYPE_CHECKING:
     from stimuli_gen import StimulusSet
     from stimuli_gen.models import StagedModel
 
-STAGES = {"conv1": "1", "conv3": "5", "mean": "9", "logits": "10"}
+STAGES = {"conv3": "5", "mean": "9", "logits": "10"}
 LATE = "logits"
-START: Mapping[str, Any] = {"start": "uniform", "start_spread": 0.5}
+START: Mapping[str, Any] = {"start": "uniform", "start_spread": 0.5, "step_size": 0.05}
 STEPS = 100
 N_SEEDS = 5
-N_IMAGES = 40
+N_IMAGES = 30
 N_PAIRS = 1000
 OTHERS = {"flat": flat_network, "pooling": pooling_network, "dense": dense_network}
 FIRST_OTHER = 100
