@@ -29,6 +29,7 @@ KEPT = "NEUROMETAMER_BENCH_RUNS"
 """Environment variable: a folder that keeps the trainings, so that T2 and T3 share them."""
 SIZE = 32
 N_CLASSES = 10
+N_SEEDS = 5
 COMMON = {"train_batch_size": 100, "augment": "none", "optimizer": "adamw", "learning_rate": 0.002}
 N_EPOCHS = 12
 N_ADVERSARIAL = 24
@@ -39,6 +40,8 @@ SIGMAS = (0.0, 2.0, 4.0, 6.0, 8.0)
 """Blurs of the blur training, pixels."""
 RADII = tuple(round(0.01 * number, 2) for number in range(10, 21))
 """L∞ radii that are tried, pixels in [0, 1]."""
+QUICK_RADIUS = 0.13
+"""What was found for five seeds."""
 LOST = 0.15
 """Accuracy on validation images that no standard network may exceed at the radius."""
 
@@ -311,13 +314,13 @@ def find_radius(networks: Sequence[nn.Module], images: LabeledImages) -> float:
 
 
 @cache
-def trained_networks(n_seeds: int) -> Trained:
+def trained_networks(quick: bool) -> Trained:
     """Train the networks of all seeds, once a process.
 
     Parameters
     ----------
-    n_seeds : int
-        Number of seeds, from 0.
+    quick : bool
+        Only seed 0, at the radius `QUICK_RADIUS`.
 
     Returns
     -------
@@ -328,9 +331,11 @@ def trained_networks(n_seeds: int) -> Trained:
 
     parts = digit_images(size=SIZE)
     networks = []
-    for seed in range(n_seeds):
+    for seed in range(1 if quick else N_SEEDS):
         networks.append({"standard": train(digit_network(seed), parts, seed)})
-    radius = find_radius([trained["standard"] for trained in networks], parts["validation"])
+    radius = QUICK_RADIUS
+    if not quick:
+        radius = find_radius([trained["standard"] for trained in networks], parts["validation"])
     for seed, trained in enumerate(networks):
         for name, recipe in recipes(radius).items():
             trained[name] = train(digit_network(seed), parts, seed, **recipe)

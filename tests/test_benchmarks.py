@@ -124,3 +124,12 @@ def test_rdms_of_other_values_have_no_time(benchmarks):
     rdms = importlib.import_module("benchmarks.rdms")
     with pytest.raises(AssertionError, match="scipy, 3 × 4: 0"):
         rdms._error("scipy", "3 × 4", np.zeros(3), np.full(3, 0.1), 2e-7)
+
+
+@pytest.mark.slow
+def test_trainings_withstand_what_they_were_trained_on(benchmarks, tmp_path):
+    assert benchmarks.main(["--only", "T2", "--quick", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "results" / "T2.json").read_text(encoding="utf-8"))
+    judged = {row["what"]: row["met"] for row in found["rows"] if row["bound"] is not None}
+    assert len(judged) == 8  # three attacks, four black-box searches, blur
+    assert [what for what, met in judged.items() if not met] == []
