@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.provenance import digest
+from neurometamer.store import read_json, write_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -271,8 +272,7 @@ def train(
         if kept is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         else:
-            weights = digest(*[value.numpy() for value in network.state_dict().values()])
-            folder = Path(kept) / f"{seed}-{digest(recipe)[:12]}-{weights[:12]}"
+            folder = Path(kept) / f"{seed}-{digest(recipe)[:12]}-{weights_digest(network)[:12]}"
         trained = train_network(
             network,
             parts["training"],
@@ -282,6 +282,46 @@ def train(
             **{**COMMON, "epochs": N_EPOCHS, **recipe, "seed": seed},
         )
     return trained.network
+
+
+def kept_result(key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+    """Read a result of an earlier run, or make and keep it where a folder is given.
+
+    Parameters
+    ----------
+    key : mapping
+        Everything that the result follows from.
+    make : callable
+        Makes the result, which JSON must hold.
+
+    Returns
+    -------
+    object
+        The result.
+    """
+    folder = os.environ.get(KEPT)
+    if folder is None:
+        return make()
+    path = Path(folder) / f"{digest(key)}.json"
+    if not path.is_file():
+        write_json(path, {"key": key, "result": make()})
+    return read_json(path)["result"]
+
+
+def weights_digest(network: nn.Module) -> str:
+    """Hash the weights of a network.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        On the CPU.
+
+    Returns
+    -------
+    str
+        Hexadecimal digits.
+    """
+    return digest(*[value.numpy() for value in network.state_dict().values()])
 
 
 def find_radius(networks: Sequence[nn.Module], images: LabeledImages) -> float:

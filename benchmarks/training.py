@@ -7,14 +7,21 @@ measured holds for them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.bars import Row, Setup
-from benchmarks.digit_networks import LOST, SIZE, preprocessing, trained_networks
+from benchmarks.digit_networks import (
+    LOST,
+    SIZE,
+    kept_result,
+    preprocessing,
+    trained_networks,
+    weights_digest,
+)
 from benchmarks.timing import clocked
 
 if TYPE_CHECKING:
@@ -26,12 +33,12 @@ SIGMA = 6.0
 """Blur at which standard and blur-trained networks are compared, pixels; fixed on the validation
 images of seed 0."""
 COMMON = {"train_batch_size": 63, "augment": "none", "optimizer": "adamw", "learning_rate": 0.001}
-N_ATTACKED = 200
+N_ATTACKED = 150
 """Test images that are attacked; accuracies on clear and blurred images are of all 400."""
 ATTACK_STEPS = 50
 RESTARTS = 3
 LOOK = 10
-N_QUERIES = 1000
+N_QUERIES = 600
 MOST = 0.15
 LEAST = 0.5
 BOUNDS = {"standard": ("<=", MOST), "adversarial": (">=", LEAST), "random": ("<=", 0.25)}
@@ -143,26 +150,15 @@ def measure_trainings(setup: Setup) -> Sequence[Row]:
 
     torch.set_num_threads(1)
     trained = trained_networks(setup.quick)
-    n_attacked = setup.pick(N_ATTACKED, 100)
-    n_steps = setup.pick(ATTACK_STEPS, 20)
-    restarts = setup.pick(RESTARTS, 2)
-    n_queries = setup.pick(N_QUERIES, 300)
-    rates: dict[str, dict[str, list[float]]] = {"clear": {}, "attacked": {}, "blurred": {}}
-    rates["searched"] = {}
-    test = trained.parts["test"]
-    few = first_images(test, n_attacked)
+    options = attack_options(setup)
+    rates: dict[str, dict[str, list[float]]] = {}
     for seed, networks in enumerate(trained.networks):
         for name, network in networks.items():
-            measured = {
-                "clear": _accuracy(network, test, "blur", 0.0),
-                "blurred": _accuracy(network, test, "blur", SIGMA),
-                "attacked": _under_attack(
-                    network, few, trained.radius, steps=n_steps, restarts=restarts, seed=seed
-                ),
-                "searched": _random_search(network, few, trained.radius, n_queries, seed),
-            }
+            measured = measure_network(
+                network, trained.parts["test"], trained.radius, seed, options
+            )
             for what, rate in measured.items():
-                rates[what].setdefault(name, []).append(rate)
+                rates.setdefault(what, {}).setdefault(name, []).append(rate)
     radius_row = Row(
         what="radius of attacks and trainings (L∞, pixels in [0, 1])",
         value=trained.radius,
@@ -171,12 +167,13 @@ def measure_trainings(setup: Setup) -> Sequence[Row]:
         else "found on validation images: the smallest at which every standard network is right on "
         f"at most {LOST:.0%} under 20 steps of PGD",
     )
+    tries = "{steps} × {restarts}, {n_attacked} images".format(**options)
     rows = [radius_row]
     for name, under_attack in rates["attacked"].items():
         sense, bound = BOUNDS.get(name, ("", None))
         clear = np.mean(rates["clear"][name])
         row = Row(
-            what=f"{name}: accuracy under PGD, {n_steps} × {restarts}, {n_attacked} images",
+            what=f"{name}: accuracy under PGD, {tries}",
             value=float(np.mean(under_attack)),
             sense=sense,
             bound=bound,
@@ -190,7 +187,7 @@ def measure_trainings(setup: Setup) -> Sequence[Row]:
             value=float(lead.mean()),
             sense="<=",
             bound=0.03,
-            note=f"random search of squares, {n_queries} queries; seeds {_listed(lead)}",
+            note=f"random search of squares, {options['n_queries']} queries; seeds {_listed(lead)}",
         )
         rows += [row, *_worst_seed(row, lead)]
     gain = np.array(rates["blurred"]["blur"]) - np.array(rates["blurred"]["standard"])
@@ -203,6 +200,76 @@ def measure_trainings(setup: Setup) -> Sequence[Row]:
         note=f"seeds {_listed(gain)}; {blurred}",
     )
     return [*rows, row, *_worst_seed(row, gain)]
+
+
+def attack_options(setup: Setup) -> dict[str, int]:
+    """Choose how networks are attacked.
+
+    Parameters
+    ----------
+    setup : Setup
+        How to run.
+
+    Returns
+    -------
+    dict of str to int
+        Images, steps and restarts of PGD, queries of the search.
+    """
+    return {
+        "n_attacked": setup.pick(N_ATTACKED, 100),
+        "steps": setup.pick(ATTACK_STEPS, 20),
+        "restarts": setup.pick(RESTARTS, 2),
+        "n_queries": setup.pick(N_QUERIES, 300),
+    }
+
+
+def measure_network(
+    network: nn.Module,
+    test: LabeledImages,
+    radius: float,
+    seed: int,
+    options: Mapping[str, int],
+) -> dict[str, float]:
+    """Measure what a network withstands.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Trained.
+    test : LabeledImages
+        Test images.
+    radius : float
+        Of the attacks, L∞.
+    seed : int
+        Of starts and queries.
+    options : mapping of str to int
+        See `attack_options`.
+
+    Returns
+    -------
+    dict of str to float
+        Accuracy on images that are clear, blurred, attacked, and searched.
+    """
+    few = first_images(test, options["n_attacked"])
+
+    def measure() -> dict[str, float]:
+        return {
+            "clear": _accuracy(network, test, "blur", 0.0),
+            "blurred": _accuracy(network, test, "blur", SIGMA),
+            "attacked": _under_attack(
+                network,
+                few,
+                radius,
+                steps=options["steps"],
+                restarts=options["restarts"],
+                seed=seed,
+            ),
+            "searched": _random_search(network, few, radius, options["n_queries"], seed),
+        }
+
+    key = {"weights": weights_digest(network), "radius": radius, "seed": seed, "sigma": SIGMA}
+    rates: dict[str, float] = kept_result({**key, **options}, measure)
+    return rates
 
 
 def _worst_seed(row: Row, rates: Sequence[float] | np.ndarray) -> list[Row]:

@@ -27,24 +27,21 @@ network's metamers change an image along directions that other networks follow, 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.bars import Row, Setup
 from benchmarks.digit_networks import (
-    KEPT,
     dense_network,
     flat_network,
+    kept_result,
     pooling_network,
     preprocessing,
     train,
     trained_networks,
 )
-from neurometamer.run_options import RunOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,8 +97,8 @@ def measure_headline(setup: Setup) -> Sequence[Row]:
             if other_seed != seed:
                 evaluators.setdefault(f"{name}, other seeds", []).append(network)
         evaluators[OWN] = [generator]
-        table = recognized(generator, evaluators, trained.parts["test"], stages, n_images)
-        tables.append(table.assign(training=training, seed=seed))
+        records = recognized(generator, evaluators, trained.parts["test"], stages, n_images)
+        tables.append(pd.DataFrame(records).assign(training=training, seed=seed))
     return headline_rows(pd.concat(tables, ignore_index=True))
 
 
@@ -161,7 +158,7 @@ def recognized(
     images: LabeledImages,
     stages: Sequence[str],
     n_images: int,
-) -> pd.DataFrame:
+) -> list[dict[str, Any]]:
     """Make metamers of a network and ask the evaluators what they see.
 
     Parameters
@@ -179,10 +176,35 @@ def recognized(
 
     Returns
     -------
-    pandas.DataFrame
-        One row an evaluator, stage and image: stage, evaluator, kind (of the evaluator), id, hit,
+    list of dict
+        One an evaluator, stage and image: stage, evaluator, kind (of the evaluator), id, hit,
         success.
     """
+    digests = {}
+    for kind, networks in evaluators.items():
+        digests[kind] = [network.digest for network in networks]
+    key = {
+        "generator": generator.digest,
+        "evaluators": digests,
+        "stages": list(stages),
+        "n_images": n_images,
+        "steps": STEPS,
+        "start": dict(START),
+        "n_pairs": N_PAIRS,
+    }
+    records: list[dict[str, Any]] = kept_result(
+        key, lambda: _seen_metamers(generator, evaluators, images, stages, n_images)
+    )
+    return records
+
+
+def _seen_metamers(
+    generator: StagedModel,
+    evaluators: Mapping[str, Sequence[StagedModel]],
+    images: LabeledImages,
+    stages: Sequence[str],
+    n_images: int,
+) -> list[dict[str, Any]]:
     import pandas as pd
 
     from neurometamer.evaluation import metamer_set, recognition_table
@@ -197,7 +219,6 @@ def recognized(
     for kind, networks in evaluators.items():
         kind_of |= {network.name: kind for network in networks}
     everyone = list(itertools.chain.from_iterable(evaluators.values()))
-    kept = os.environ.get(KEPT)
     tables = []
     for stage in stages:
         made = model_metamers(
@@ -207,7 +228,6 @@ def recognized(
             preset="pixels",
             steps=STEPS,
             nulls=[null],
-            run=RunOptions(resume=kept and Path(kept) / f"{generator.digest}-{stage}"),
             **START,
         )
         joined = metamer_set(references, made, name=generator.name, stage=stage)
@@ -216,7 +236,7 @@ def recognized(
         table["kind"] = table["evaluator"].map(kind_of)
         table["success"] = table["id"].map(success).astype(bool)
         tables.append(table[["stage", "evaluator", "kind", "id", "hit", "success"]])
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True).to_dict("records")
 
 
 def stimuli_of(images: LabeledImages, n_images: int) -> StimulusSet:
