@@ -33,10 +33,10 @@ N_CLASSES = 10
 N_SEEDS = 5
 COMMON = {"train_batch_size": 100, "augment": "none", "optimizer": "adamw", "learning_rate": 0.002}
 N_EPOCHS = 12
-N_ADVERSARIAL = 24
-N_WARMUP = 8
-"""Epochs of adversarial training, and those in which the learning rate rises: without them some
-networks never leave chance."""
+N_ADVERSARIAL = 16
+N_WARMUP = 4
+"""Epochs of adversarial training, and those in which the learning rate rises. It goes on from the
+weights of the standard network: from first weights two of five networks never left chance."""
 SIGMAS = (0.0, 2.0, 4.0, 6.0, 8.0)
 """Blurs of the blur training, pixels."""
 RADII = tuple(round(0.01 * number, 2) for number in range(10, 21))
@@ -378,5 +378,8 @@ def trained_networks(quick: bool) -> Trained:
         radius = find_radius([trained["standard"] for trained in networks], parts["validation"])
     for seed, trained in enumerate(networks):
         for name, recipe in recipes(radius).items():
-            trained[name] = train(digit_network(seed), parts, seed, **recipe)
+            first = digit_network(seed)
+            if name == "adversarial":
+                first = trained["standard"]
+            trained[name] = train(first, parts, seed, **recipe)
     return Trained(radius=radius, parts=parts, networks=networks)
