@@ -421,8 +421,8 @@ class S2(nn.Module):
                 near = size**2 * nn.functional.avg_pool2d(energy, size, stride=1)
                 weights = patch.get_parameter("weight")
                 length = weights.square().sum(dim=(1, 2, 3))[:, None, None]
-                distance = (near - 2 * patch(maps) + length).clamp_min(0)
-                responses.append(torch.exp(-distance / 2).flatten(1))
+                likeness = patch(maps).sub_(near / 2).sub_(length / 2).exp_()  # in one memory
+                responses.append(likeness.flatten(1))
         return torch.cat(responses, dim=1)
 
 
