@@ -68,8 +68,8 @@ def test_every_architecture_loads_with_random_weights():
 
 @pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.parametrize("name", MODELS)
-def test_every_network_makes_a_metamer_of_a_photograph_on_the_command_line(
+@pytest.mark.parametrize("name", ARCHITECTURES.values())
+def test_every_architecture_makes_a_metamer_of_a_photograph_on_the_command_line(
     name, shared_data, tmp_path, monkeypatch
 ):
     (tmp_path / "photographs").mkdir()
