@@ -94,9 +94,9 @@ def measure_headline(setup: Setup) -> Sequence[Row]:
     tables = []
     for (seed, training), generator in generators.items():
         evaluators = {"other architecture": others}
-        for (other_seed, name), network in generators.items():
+        for (other_seed, name), other in generators.items():
             if other_seed != seed and name == "standard":
-                evaluators.setdefault("standard, other seeds", []).append(network)
+                evaluators.setdefault("standard, other seeds", []).append(other)
         evaluators[OWN] = [generator]
         records = recognized(generator, evaluators, trained.parts["test"], stages, n_images)
         tables.append(pd.DataFrame(records).assign(training=training, seed=seed))
@@ -216,7 +216,7 @@ def _seen_metamers(
     null = null_distribution(
         generator, stimuli_of(images, len(images)), stages, n_pairs=N_PAIRS, batch_size=100
     )
-    kind_of = {}
+    kind_of: dict[str, str] = {}
     for kind, networks in evaluators.items():
         kind_of |= {network.name: kind for network in networks}
     everyone = list(itertools.chain.from_iterable(evaluators.values()))
@@ -237,7 +237,8 @@ def _seen_metamers(
         table["kind"] = table["evaluator"].map(kind_of)
         table["success"] = table["id"].map(success).astype(bool)
         tables.append(table[["stage", "evaluator", "kind", "id", "hit", "success"]])
-    return pd.concat(tables, ignore_index=True).to_dict("records")
+    records: Any = pd.concat(tables, ignore_index=True).to_dict("records")
+    return list(records)
 
 
 def stimuli_of(images: LabeledImages, n_images: int) -> StimulusSet:
