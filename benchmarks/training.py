@@ -319,7 +319,11 @@ def _under_attack(
         noise = torch.rand(pixels.shape, generator=generator) * 2 - 1
         tried = (pixels + radius * noise).clamp(0, 1)
         for _ in range(steps // LOOK):
-            options = {"steps": LOOK, "step_size": 2.5 * radius / steps, "starts": tried}
+            options: dict[str, Any] = {
+                "steps": LOOK,
+                "step_size": 2.5 * radius / steps,
+                "starts": tried,
+            }
             tried = attack(seen, pixels, labels, ball="linf", radius=radius, **options)
             with torch.no_grad():
                 is_right = seen(tried).argmax(dim=1) == labels
