@@ -31,6 +31,7 @@ from neurometamer.zoo.table import GREY, MODELS, ModelEntry
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
 RADII = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
 SIGMAS = (0.0, 1.0, 2.0, 4.0, 8.0)
@@ -115,7 +116,7 @@ def train(
     from neurometamer.training.pictures import part_of, read_labeled_folder, split_images
 
     recipe = make_training_recipe(preset, **options)
-    known_as, entry = find_entry(model)
+    _, entry = find_entry(model)
     loop = loop or LoopOptions()
     called = _called(loop.name, Path(out))
     weights_by_name([model], weights)
@@ -134,18 +135,7 @@ def train(
     entry = _for_classes(entry, len(training.class_names), size)
     tables = {"arguments": entry.arguments, "stages": entry.stages}
     toml_text({"name": called, "class_names": training.class_names}, tables)  # refuses before work
-    network = build_network(known_as, entry)
-    if str(weights) == "random":
-        randomize(network, recipe.seed)
-    else:
-        from neurometamer.zoo import load_model
-
-        if len(entry.classes()) != len(training.class_names):
-            raise InputError(
-                f"weights of {known_as} have {len(entry.classes())} classes, but {images} has "
-                f"{len(training.class_names)}; start from weights 'random'."
-            )
-        network = load_model(model, weights=weights, device="cpu").network
+    network = _first_network(model, entry, weights, recipe.seed, len(training.class_names))
     run = run or RunOptions()
     trained = train_network(
         network,
@@ -160,9 +150,13 @@ def train(
     )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ["RANK"] != "0":
         return pd.DataFrame()  # the first process measures and writes
+    folder = Path(out)
+    facts = network_facts(entry, folder, training.class_names, recipe)
+    facts = {"name": called, **facts, "trained_on": Path(images).resolve().name}
+    write_text(folder / "network.toml", toml_text(facts, tables))
     order = generator(recipe.seed, "curves").permutation(len(measured))
     shown = part_of(measured, order[:curve_images])
-    measured_at = []
+    parts = []
     for perturbation, levels in curve_levels(recipe, entry.preprocessing.size).items():
         table = accuracy_curve(
             trained.network,
@@ -175,16 +169,32 @@ def train(
             seed=recipe.seed,
             run=run,
         )
-        measured_at.append(table)
-    result = pd.concat(measured_at, ignore_index=True)
-    folder = Path(out)
+        parts.append(table)
+    result = pd.concat(parts, ignore_index=True)
     write_table(folder / "curves.csv", result)
-    facts = network_facts(entry, folder, training.class_names, recipe)
-    facts = {"name": called, **facts, "trained_on": Path(images).resolve().name}
-    write_text(folder / "network.toml", toml_text(facts, tables))
     record = read_json(folder / "provenance.json")
     write_training_page(folder, result, trained.log, record)
     return result
+
+
+def _first_network(
+    model: str, entry: ModelEntry, weights: Weights, seed: int, n_classes: int
+) -> torch.nn.Module:
+    """Build the network with the weights that its training starts from."""
+    known_as, _ = find_entry(model)
+    network = build_network(known_as, entry)
+    if str(weights) == "random":
+        randomize(network, seed)
+        return network
+    from neurometamer.zoo import load_model
+
+    n_known = len(entry.classes())
+    if n_known and n_known != n_classes:
+        raise InputError(
+            f"weights of {known_as} have {n_known} classes, but there are {n_classes} of images; "
+            "start from weights 'random'."
+        )
+    return load_model(model, weights=weights, device="cpu").network
 
 
 def curve_levels(recipe: TrainingRecipe, size: Sequence[int]) -> dict[str, list[float]]:

@@ -55,7 +55,7 @@ class PixelNetwork(nn.Module):
         std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
         luma = torch.tensor(LUMA["rec601"]).view(1, 3, 1, 1)
         if color == "one_channel":
-            _, first = first_convolution(network)
+            self.first, first = first_convolution(network)
             first.in_channels = 1
             first.weight = nn.Parameter(first.weight.detach().mean(dim=1, keepdim=True))
             mean = (luma * mean).sum(dim=1, keepdim=True)
@@ -109,8 +109,7 @@ class PixelNetwork(nn.Module):
         for name, value in self.network.state_dict().items():
             state[name] = value.detach().cpu().clone()
         if self.color == "one_channel":
-            path, _ = first_convolution(self.network)
-            name = f"{path}.weight"
+            name = f"{self.first}.weight"
             factor = self.luma.cpu() * torch.tensor(preprocessing.std).view(1, 3, 1, 1)
             state[name] = state[name] * factor / self.std.cpu()
         return {name: value.contiguous() for name, value in state.items()}

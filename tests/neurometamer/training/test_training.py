@@ -316,7 +316,7 @@ def test_the_command_trains_and_what_it_writes_is_a_network(tmp_path):
     pd.testing.assert_frame_equal(drawn, curves)
     view = nm.load_model(f"{tmp_path / 'run' / 'network.toml'}_grey")
     assert view.luma is not None and view.trained
-    with pytest.raises(InputError, match="leaves attack_step_size open"):
+    with pytest.raises(InputError, match="leaves attack_step_size, attack_state"):
         nm.commands.train(**settings, preset="feather2023_alexnet_l2")
 
 
