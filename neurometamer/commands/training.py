@@ -93,8 +93,8 @@ def train(
     pandas.DataFrame
         ``curves.csv``: accuracy of clear, attacked (L2 or L-infinity, as in the training; else
         L-infinity) and blurred validation images, and of images with the noise or the random
-        perturbation of the training. Of several processes (``torchrun --no-python
-        neurometamer train …``) the first measures; the others return no rows.
+        perturbation of the training. Of several processes (``torchrun -m
+        neurometamer.cli train …``) the first measures; the others return no rows.
 
     Raises
     ------
@@ -123,10 +123,7 @@ def train(
     if curve_images < 1:
         raise InputError(f"curve_images is {curve_images}; give at least 1.")
     if attack_steps_of_curve < 1:
-        raise InputError(
-            f"attack_steps_of_curve is {attack_steps_of_curve}; give at least 1 "
-            "(--attack-steps-of-curve)."
-        )
+        raise InputError(f"attack_steps_of_curve is {attack_steps_of_curve}; give at least 1.")
     training = read_labeled_folder(images)
     if validation is None:
         training, measured = split_images(training, seed=recipe.seed)

@@ -374,21 +374,23 @@ def check_apart(training: LabeledImages, validation: LabeledImages) -> None:
     InputError
         When images of both have the same contents.
     """
-    classes: dict[str, int] = {}
+    classes: dict[str, str] = {}
     several = []
-    for row, content in enumerate(training.contents()):
-        label = int(training.labels[row])
-        if classes.setdefault(content, label) != label:
-            several.append(_name_of(training, row))
+    for images in (training, validation):
+        for row, content in enumerate(images.contents()):
+            name = images.class_names[images.labels[row]]
+            if classes.setdefault(content, name) != name:
+                several.append(_name_of(images, row))
     if several:
         _LOG.warning(
-            "%d training image(s) are in another class, too, with the same contents: %s.",
+            "%d image(s) are in another class, too, with the same contents: %s.",
             len(several),
             name_ids(several),
         )
+    trained = set(training.contents())
     shared = []
     for row, content in enumerate(validation.contents()):
-        if content in classes:
+        if content in trained:
             shared.append(_name_of(validation, row))
     if shared:
         raise InputError(

@@ -18,13 +18,32 @@ _PATIENCE = timedelta(hours=6)
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """Which of several processes this one is."""
+    """Which of several processes this one is.
+
+    Parameters
+    ----------
+    rank : int
+        Number of this one, from 0.
+    n_processes : int
+        How many there are.
+    """
 
     rank: int = 0
     n_processes: int = 1
 
     def share(self, n_items: int) -> slice:
-        """Give the part of a batch that this process computes."""
+        """Give the part of a batch that this process computes.
+
+        Parameters
+        ----------
+        n_items : int
+            Images of the batch.
+
+        Returns
+        -------
+        slice
+            Of the images.
+        """
         own = n_items // self.n_processes
         return slice(self.rank * own, (self.rank + 1) * own)
 
@@ -39,7 +58,20 @@ def wait_for_others() -> None:
 
 @contextlib.contextmanager
 def processes_of(device: str) -> Iterator[tuple[Processes, torch.device]]:
-    """Join the processes that torchrun has started; alone without it."""
+    """Join the processes that torchrun has started; alone without it.
+
+    Parameters
+    ----------
+    device : str
+        See `stimuli_gen.models.resolve_device`.
+
+    Yields
+    ------
+    processes : Processes
+        Which one this is.
+    device : torch.device
+        Where it computes.
+    """
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     target = resolve_device(device)
     if n_processes == 1:

@@ -462,13 +462,14 @@ def make_training_recipe(preset: str = "standard", **changes: Any) -> TrainingRe
 
     Examples
     --------
-    >>> make_training_recipe("feather2023_alexnet_l2", attack_step_size=0.75, epochs=2).radius
+    >>> asked = {"attack_step_size": 0.75, "attack_state": "eval", "random_start": True}
+    >>> make_training_recipe("feather2023_alexnet_l2", **asked, augment="crop_flip").radius
     3.0
     >>> try:
     ...     make_training_recipe("feather2023_alexnet_l2")
     ... except ValueError as error:
-    ...     print(str(error).partition(";")[0])
-    preset 'feather2023_alexnet_l2' leaves attack_step_size open, since its source does not give it
+    ...     print(str(error).partition(",")[0])
+    preset 'feather2023_alexnet_l2' leaves attack_step_size
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
@@ -488,7 +489,7 @@ def make_training_recipe(preset: str = "standard", **changes: Any) -> TrainingRe
         options = [f"--{name.replace('_', '-')}" for name in missing]
         raise InputError(
             f"preset '{preset}' leaves {', '.join(missing)} open, since its source does not give "
-            f"it; give {' '.join(options)}."
+            f"{'it' if len(missing) == 1 else 'them'}; give {' '.join(options)}."
         )
     recipe = TrainingRecipe(**wanted)
     for name in changes:

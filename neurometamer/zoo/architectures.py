@@ -357,7 +357,7 @@ def alexnet_gn(
     --------
     >>> import torch
     >>> network = alexnet_gn().eval()
-    >>> embedding = network(torch.rand(1, 3, 224, 224))
+    >>> embedding = network(torch.rand(1, 3, 224, 224)).detach()
     >>> embedding.shape, round(float(embedding.norm()), 4)
     (torch.Size([1, 128]), 1.0)
     """
