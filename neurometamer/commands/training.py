@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,8 +15,10 @@ from neurometamer.provenance import generator
 from neurometamer.report.training import write_training_page
 from neurometamer.run_options import RunOptions
 from neurometamer.store import read_json, write_table, write_text
+from neurometamer.training.network_files import network_facts, toml_text
 from neurometamer.training.recipes import (
     ADVERSARIAL,
+    NOISES,
     RANDOM,
     LoopOptions,
     TrainingRecipe,
@@ -25,13 +27,17 @@ from neurometamer.training.recipes import (
 from neurometamer.zoo import Weights, find_entry, weights_by_name
 from neurometamer.zoo.random_weights import randomize
 from neurometamer.zoo.sources import build_network
-from neurometamer.zoo.table import ModelEntry
+from neurometamer.zoo.table import GREY, MODELS, ModelEntry
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
 RADII = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
 SIGMAS = (0.0, 1.0, 2.0, 4.0, 8.0)
+SSNRS = (1.0, 0.8, 0.6, 0.4, 0.2)
+SHARES = (0.0, 0.25, 0.5, 1.0, 2.0)
+"""Radii, as shares of that of the training."""
 
 
 @checked
@@ -61,9 +67,8 @@ def train(
     out : path-like
         Folder for ``best.safetensors``, ``last.safetensors``, ``log.csv``, ``curves.csv``,
         ``report.html`` with their figures, and ``network.toml``, which is the trained network
-        wherever a network is named; one that was trained with the color ``gray`` is
-        ``network.toml_grey`` there, a view that sees luminance whatever it is shown. A run that was
-        stopped goes on from there.
+        wherever a network is named; one that was trained with the color ``gray`` sees luminance
+        there, too. A run that was stopped goes on from there.
     validation : path-like, optional
         Folder of validation images; by default a tenth of the training images of each class.
     weights : str or path
@@ -77,7 +82,7 @@ def train(
     attack_steps_of_curve : int
         Steps of the attacks of the accuracy curves.
     loop : LoopOptions, optional
-        Workers, checkpoints.
+        Workers, checkpoints, and the name of the trained network.
     run : RunOptions, optional
         Device, images at a time in validation, and who is told about progress.
     **options : object
@@ -87,8 +92,9 @@ def train(
     -------
     pandas.DataFrame
         ``curves.csv``: accuracy of clear, attacked (L2 or L-infinity, as in the training; else
-        L-infinity) and blurred validation images. Of several processes (``torchrun --no-python
-        neurometamer train …``) the first measures; the others return no rows.
+        L-infinity) and blurred validation images, and of images with the noise or the random
+        perturbation of the training. Of several processes (``torchrun -m
+        neurometamer.cli train …``) the first measures; the others return no rows.
 
     Raises
     ------
@@ -110,28 +116,23 @@ def train(
     from neurometamer.training.pictures import part_of, read_labeled_folder, split_images
 
     recipe = make_training_recipe(preset, **options)
-    name, entry = find_entry(model)
+    _, entry = find_entry(model)
+    loop = loop or LoopOptions()
+    called = _called(loop.name, Path(out))
     weights_by_name([model], weights)
     if curve_images < 1:
         raise InputError(f"curve_images is {curve_images}; give at least 1.")
+    if attack_steps_of_curve < 1:
+        raise InputError(f"attack_steps_of_curve is {attack_steps_of_curve}; give at least 1.")
     training = read_labeled_folder(images)
     if validation is None:
         training, measured = split_images(training, seed=recipe.seed)
     else:
         measured = read_labeled_folder(validation, training.class_names)
     entry = _for_classes(entry, len(training.class_names), size)
-    network = build_network(name, entry)
-    if str(weights) == "random":
-        randomize(network, recipe.seed)
-    else:
-        from neurometamer.zoo import load_model
-
-        if len(entry.classes()) != len(training.class_names):
-            raise InputError(
-                f"weights of {name} have {len(entry.classes())} classes, but {images} has "
-                f"{len(training.class_names)}; start from weights 'random'."
-            )
-        network = load_model(model, weights=weights, device="cpu").network
+    tables = {"arguments": entry.arguments, "stages": entry.stages}
+    toml_text({"name": called, "class_names": training.class_names}, tables)  # refuses before work
+    network = _first_network(model, entry, weights, recipe.seed, len(training.class_names))
     run = run or RunOptions()
     trained = train_network(
         network,
@@ -146,9 +147,13 @@ def train(
     )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ["RANK"] != "0":
         return pd.DataFrame()  # the first process measures and writes
+    folder = Path(out)
+    facts = network_facts(entry, folder, training.class_names, recipe)
+    facts = {"name": called, **facts, "trained_on": Path(images).resolve().name}
+    write_text(folder / "network.toml", toml_text(facts, tables))
     order = generator(recipe.seed, "curves").permutation(len(measured))
     shown = part_of(measured, order[:curve_images])
-    tables = []
+    parts = []
     for perturbation, levels in curve_levels(recipe, entry.preprocessing.size).items():
         table = accuracy_curve(
             trained.network,
@@ -161,15 +166,32 @@ def train(
             seed=recipe.seed,
             run=run,
         )
-        tables.append(table)
-    result = pd.concat(tables, ignore_index=True)
-    folder = Path(out)
+        parts.append(table)
+    result = pd.concat(parts, ignore_index=True)
     write_table(folder / "curves.csv", result)
-    description = own_network_text(entry, folder, training.class_names, recipe.perturbation)
-    write_text(folder / "network.toml", description)
     record = read_json(folder / "provenance.json")
     write_training_page(folder, result, trained.log, record)
     return result
+
+
+def _first_network(
+    model: str, entry: ModelEntry, weights: Weights, seed: int, n_classes: int
+) -> torch.nn.Module:
+    """Build the network with the weights that its training starts from."""
+    known_as, _ = find_entry(model)
+    network = build_network(known_as, entry)
+    if str(weights) == "random":
+        randomize(network, seed)
+        return network
+    from neurometamer.zoo import load_model
+
+    n_known = len(entry.classes())
+    if n_known and n_known != n_classes:
+        raise InputError(
+            f"weights of {known_as} have {n_known} classes, but there are {n_classes} of images; "
+            "start from weights 'random'."
+        )
+    return load_model(model, weights=weights, device="cpu").network
 
 
 def curve_levels(recipe: TrainingRecipe, size: Sequence[int]) -> dict[str, list[float]]:
@@ -178,9 +200,9 @@ def curve_levels(recipe: TrainingRecipe, size: Sequence[int]) -> dict[str, list[
     Parameters
     ----------
     recipe : TrainingRecipe
-        How it was trained: its own attack and radius are among the levels.
+        How it was trained: its own perturbation and levels are measured, too.
     size : sequence of int
-        Height and width of its images, pixels; wider blurs are left out.
+        Height and width of its images, pixels; wider blurs and longer radii are left out.
 
     Returns
     -------
@@ -194,11 +216,30 @@ def curve_levels(recipe: TrainingRecipe, size: Sequence[int]) -> dict[str, list[
     [0.0, 1.0, 2.0, 4.0]
     """
     attack = recipe.perturbation if recipe.perturbation in ADVERSARIAL else ADVERSARIAL[1]
-    radii = {0.0, recipe.radius}
+    norm = 1.0 if recipe.perturbation.endswith("linf") else math.sqrt(3 * math.prod(size))
+    own = {min(share * recipe.radius, norm) for share in SHARES}
+    radii = own if attack == recipe.perturbation else set()
     if attack == ADVERSARIAL[1]:
         radii |= set(RADII)
     widest = (min(size) - 1) / 3
-    return {attack: sorted(radii), "blur": [sigma for sigma in SIGMAS if sigma < widest]}
+    sigmas = {*SIGMAS, *recipe.sigmas, *recipe.sigma_range}
+    levels = {attack: sorted(radii), "blur": sorted(sigma for sigma in sigmas if sigma < widest)}
+    if recipe.perturbation in RANDOM:
+        levels[recipe.perturbation] = sorted(own)
+    if recipe.perturbation in NOISES:
+        levels[recipe.perturbation] = sorted({*SSNRS, *recipe.ssnrs}, reverse=True)
+    return levels
+
+
+def _called(name: str, folder: Path) -> str:
+    """Choose the name of the trained network, and refuse one that means another network."""
+    called = name.strip() or folder.resolve().name
+    if not called or called in MODELS or called.endswith(GREY) or set(called) & set(",:="):
+        raise InputError(
+            f"the trained network would be called '{called}', which is empty, a network of the "
+            f"table, or has '{GREY}' at its end or one of , : = in it; give another name (--name)."
+        )
+    return called
 
 
 def _for_classes(entry: ModelEntry, n_classes: int, size: int | None) -> ModelEntry:
@@ -211,60 +252,3 @@ def _for_classes(entry: ModelEntry, n_classes: int, size: int | None) -> ModelEn
     share = cut.resize / max(cut.size)
     smaller = replace(cut, size=(size, size), resize=round(size * share))
     return replace(entry, preprocessing=smaller)
-
-
-def own_network_text(
-    entry: ModelEntry, folder: Path, class_names: Sequence[str], perturbation: str
-) -> str:
-    """Describe a trained network in a few lines of TOML, see `neurometamer.zoo.read_own_network`.
-
-    Parameters
-    ----------
-    entry : ModelEntry
-        What was built.
-    folder : Path
-        Folder of the TOML file and the weights.
-    class_names : sequence of str
-        Names of the outputs.
-    perturbation : str
-        That of the training.
-
-    Returns
-    -------
-    str
-        The file.
-    """
-    cut = entry.preprocessing
-    facts: dict[str, Any] = {}
-    if entry.library == "python":
-        place, _, name = entry.architecture.rpartition(":")
-        if place.endswith(".py"):
-            place = os.path.relpath(place, folder)
-        facts["import"] = f"{place}:{name}"
-    else:
-        facts |= {"library": entry.library, "architecture": entry.architecture}
-    training = "standard"
-    if perturbation in ADVERSARIAL:
-        training = "adversarial"
-    elif perturbation in RANDOM:
-        training = "random-perturbation"
-    elif perturbation != "none":
-        training = "corruptions"
-    facts |= {
-        "weights": "best.safetensors",
-        "training": training,
-        "mean": list(cut.mean),
-        "std": list(cut.std),
-        "size": list(cut.size),
-        "resize": cut.resize,
-        "interpolation": cut.interpolation,
-        "class_names": list(class_names),
-    }
-    tables = {"arguments": entry.arguments, "stages": entry.stages}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in facts.items()]
-    for title, table in tables.items():
-        if table:
-            lines += ["", f"[{title}]"]
-        for key, value in table.items():
-            lines.append(f"{json.dumps(key)} = {json.dumps(value)}")
-    return "\n".join(lines) + "\n"

@@ -95,8 +95,8 @@ FIGURES: dict[str, FigureEntry[TrainingPage]] = {
         section="accuracy",
         table=lambda page: page.curves,
         plot=lambda table, page: figures.accuracy_lines(table, chance=1 / page.n_classes),
-        caption="Accuracy on validation images that are attacked and blurred, by strength; the "
-        "leftmost are as they are.",
+        caption="Accuracy on validation images that are attacked, blurred, and perturbed as in the "
+        "training, by strength; the leftmost are as they are.",
         alt="Lines of accuracy over strength, one panel a perturbation; the values are in "
         "curves.csv.",
     ),
@@ -179,7 +179,8 @@ def headlines(page: TrainingPage) -> list[str]:
     """
     sentences = []
     for name, own in page.curves.groupby("perturbation", sort=False):
-        ordered = own.sort_values("level")
+        # ratios of signal to noise fall as the noise grows
+        ordered = own.sort_values("level", ascending=not str(name).endswith("noise"))
         clear, strongest = ordered.iloc[0], ordered.iloc[-1]
         axis = figures.LEVELS.get(str(name), str(name))
         shares = []
@@ -233,6 +234,7 @@ def methods_sentence(page: TrainingPage) -> str:
         f"{recipe['weight_decay']:g} and {rate} {recipe['learning_rate']:g}{falls}. The weights "
         "of the first epoch of the best accuracy on clear validation images were kept. Accuracy "
         "under attack is that under projected gradient descent from a random start within the "
-        "radius, accuracy under blur that of images blurred by a Gaussian; intervals are "
+        "radius, accuracy under blur that of images blurred by a Gaussian, accuracy under noise "
+        "and random perturbations that of images with one draw each; intervals are "
         "Wilson's, over images. The validation images chose the epoch, which favors them."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from torch import Tensor, nn
 from neurometamer.arguments import checked_with
 from neurometamer.errors import InputError, unknown_name
 from neurometamer.run_options import RunOptions
+from neurometamer.training.cuts import Cuts, batches, image_seed
 from neurometamer.training.networks import PixelNetwork, copied_for_training, memory_for
 from neurometamer.training.perturbations import (
     Batch,
+    check_radius,
     check_sigma,
     perturb,
 )
-from neurometamer.training.pictures import Cuts, LabeledImages, batches, image_seed
+from neurometamer.training.pictures import LabeledImages
 from neurometamer.training.recipes import ADVERSARIAL, RANDOM, TrainingRecipe
 from stimuli_gen.batches import images_at_once
 from stimuli_gen.models import resolve_device
@@ -185,13 +188,22 @@ def accuracy_curve(
         for sigma in levels:
             check_sigma(sigma, preprocessing.size)
     device = resolve_device(run.device)
-    pixels = PixelNetwork(copied_for_training(network), preprocessing, color).to(device)
+    private = copied_for_training(network)
+    pixels = PixelNetwork(private, preprocessing, color, len(images.class_names)).to(device)
     cuts = Cuts(images, preprocessing, "none", seed)
     is_attack = perturbation in ADVERSARIAL
+    changes: dict[float, Change | None] = {}
+    for level in levels:  # all are checked before the first is measured
+        is_none = level == (1 if perturbation.endswith("noise") else 0)
+        changes[level] = None
+        if not is_none:
+            recipe = _recipe(perturbation, float(level), attack_steps, seed)
+            check_radius(recipe, preprocessing.size)
+            changes[level] = partial(_perturbed, recipe=recipe)
     rows = []
     for level in levels:
-        is_none = level == (1 if perturbation.endswith("noise") else 0)
-        change = None if is_none else _change(perturbation, float(level), attack_steps, seed)
+        change = changes[level]
+        is_none = change is None
         tries = 1 if is_none else restarts
         with float32_products():
             right = accuracy(pixels, cuts, run.batch_size, change=change, n_tries=tries)
@@ -211,13 +223,20 @@ def accuracy_curve(
     return pd.DataFrame(rows)
 
 
-def _change(perturbation: str, level: float, attack_steps: int, seed: int) -> Change:
-    """Make the perturbation of one level."""
+def _perturbed(network: nn.Module, batch: Batch, recipe: TrainingRecipe) -> Tensor:
+    return perturb(network, batch, recipe)
+
+
+def _recipe(perturbation: str, level: float, attack_steps: int, seed: int) -> TrainingRecipe:
+    """Make the recipe of one level of a perturbation."""
     field = _LEVELS[perturbation]
     value: Any = level if field == "radius" else (level,)
     changes: dict[str, Any] = {"perturbation": perturbation, field: value, "seed": seed}
     if perturbation in ADVERSARIAL:
         changes["attack_steps"] = attack_steps
-        changes["attack_step_size"] = 2.5 * level / attack_steps
-    recipe = TrainingRecipe(**changes)
-    return lambda network, batch: perturb(network, batch, recipe)
+        step_size = 2.5 * level / attack_steps
+        # signs of gradients: all longer steps leave [0, 1]
+        changes["attack_step_size"] = (
+            min(step_size, 1.0) if perturbation == ADVERSARIAL[1] else step_size
+        )
+    return TrainingRecipe(**changes)

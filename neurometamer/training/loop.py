@@ -11,8 +11,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +27,45 @@ from neurometamer.arguments import checked, checked_with
 from neurometamer.errors import InputError
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.reading import one_line
-from neurometamer.resume import alone_in, claim_folder, note_remade, write_record
+from neurometamer.resume import alone_in, claim_folder, read_record, write_record
 from neurometamer.run_options import RunOptions
-from neurometamer.store import atomic_path, write_table
+from neurometamer.store import write_table
 from neurometamer.summaries import short_repr
+from neurometamer.training.checkpoints import (
+    digest_tensors,
+    in_part,
+    load_optimizer,
+    optimizer_values,
+    read_checkpoint,
+    read_safetensors,
+    write_checkpoint,
+    write_safetensors,
+)
 from neurometamer.training.curves import accuracy
+from neurometamer.training.cuts import Cuts, batches, image_seed
 from neurometamer.training.networks import (
     PixelNetwork,
     check_outputs,
     copied_for_training,
     memory_for,
+    structure,
 )
-from neurometamer.training.perturbations import Batch, check_sigma, perturb
+from neurometamer.training.perturbations import Batch, check_radius, check_sigma, perturb
 from neurometamer.training.pictures import (
-    Cuts,
     LabeledImages,
-    batches,
     check_apart,
-    image_seed,
+    check_classes,
+    check_decodable,
 )
+from neurometamer.training.processes import Processes, processes_of, wait_for_others
 from neurometamer.training.recipes import (
     LoopOptions,
     TrainingRecipe,
+    changes_of_preset,
     make_training_recipe,
     recipe_settings,
+    warn_of_other_network,
 )
-from stimuli_gen.models import resolve_device
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.precision import float32_products
 from stimuli_gen.synthesis.checkpoint import Interrupt, deferred_interrupt
@@ -60,11 +73,13 @@ from stimuli_gen.transfers import send
 
 _LOG = logging.getLogger(__name__)
 
-CHECKPOINT = "checkpoint.pt"
 BEST = "best.safetensors"
 LAST = "last.safetensors"
+RECORD = "provenance.json"
 _ASK_EVERY = 10
-"""Steps between two questions to the other processes whether one was asked to stop."""
+"""Steps between two questions to the other processes whether one was asked to stop, at most."""
+_ASK_SECONDS = 2.0
+"""Seconds between two of these questions, about, where steps are slow."""
 _LOOK_EVERY = 100
 """Steps between two looks at the loss, for which the device has to finish its work."""
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -117,19 +132,6 @@ class _State:
     log: list[dict[str, float]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Processes:
-    """Which of several processes this one is."""
-
-    rank: int = 0
-    n_processes: int = 1
-
-    def share(self, n_items: int) -> slice:
-        """Give the part of a batch that this process computes."""
-        own = n_items // self.n_processes
-        return slice(self.rank * own, (self.rank + 1) * own)
-
-
 @checked_with(own=("network",))
 def train_network(
     network: nn.Module,
@@ -148,14 +150,15 @@ def train_network(
     Parameters
     ----------
     network : torch.nn.Module
-        Takes normalized images (n, 3, height, width), returns logits; a copy of it is trained from
-        the weights that it has.
+        Takes normalized images (n, 3, height, width), returns logits, alone or in a tuple or
+        mapping; a copy of it is trained from the weights that it has. Other logits that it returns
+        in training are those of auxiliary classifiers (`TrainingRecipe.auxiliary_weight`).
     training, validation : LabeledImages
         With the same classes and without common images. The epoch with the best accuracy on clear
         images of the second is kept.
     out : path-like
-        Folder for ``best.safetensors``, ``last.safetensors``, ``log.csv``, ``checkpoint.pt`` and
-        ``provenance.json``. A run that was stopped goes on from there.
+        Folder for ``best.safetensors``, ``last.safetensors``, ``log.csv``, ``provenance.json``,
+        and the two newest checkpoints. A run that was stopped goes on from there.
     preprocessing : Preprocessing
         Input size, mean and standard deviation.
     preset : str
@@ -175,8 +178,10 @@ def train_network(
     Raises
     ------
     InputError
-        When recipe, images and network do not fit, memory does not hold a step, the loss is not
-        finite (looked at every hundred steps), or the folder holds another run.
+        When recipe, images and network do not fit, images cannot be decoded, memory does not hold
+        a step, the loss is not finite (looked at every hundred steps), or the folder holds another
+        run: of other settings, preprocessing, images, architecture, first weights or number of
+        processes.
     KeyboardInterrupt
         After Ctrl-C, once the checkpoint is written; after SIGTERM the process ends with code 143.
 
@@ -189,6 +194,11 @@ def train_network(
     device, with blur and noise also one number an image, and waits for nothing (but float16, whose
     gradients have to be looked at); loss and accuracy are added up on the device. Out of memory,
     nothing is halved unasked, since BatchNorm sees the parts of a batch.
+
+    Images are identified by their contents: all files are read when a run starts or goes on, and
+    decoded once before the first step. A checkpoint holds the network, the optimizer and the best
+    weights, with a digest; where the newest is damaged the one before it is taken, and where both
+    are, training begins again, with a note.
 
     Examples
     --------
@@ -218,7 +228,8 @@ def train_network(
     recipe = make_training_recipe(preset, **changes)
     loop = LoopOptions() if loop is None else loop
     run = RunOptions() if run is None else run
-    check_apart(training, validation)
+    check_classes(training, validation)
+    check_radius(recipe, preprocessing.size)
     for sigma in (*recipe.sigmas, *recipe.sigma_range):
         check_sigma(sigma, preprocessing.size)
     if recipe.train_batch_size > len(training):
@@ -226,43 +237,50 @@ def train_network(
             f"train_batch_size is {recipe.train_batch_size}, but there are {len(training)} "
             "training images; give fewer."
         )
-    with _processes(run.device) as (processes, device):
-        pixels = PixelNetwork(copied_for_training(network), preprocessing, recipe.color)
+    folder = Path(out)
+    n_classes = len(training.class_names)
+    with processes_of(run.device) as (processes, device), contextlib.ExitStack() as alone:
+        private = copied_for_training(network)
+        architecture = structure(private)
+        pixels = PixelNetwork(private, preprocessing, recipe.color, n_classes)
         pixels = pixels.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        check_outputs(pixels, preprocessing, len(training.class_names))
-        folder = Path(out)
-        record = provenance(
-            {"preset": preset, **recipe_settings(recipe)},
-            step="train_network",
-            data=digest(training.digest(), validation.digest()),
-            start=digest({name: value.numpy() for name, value in network_state(network).items()}),
-            n_training=len(training),
-            n_validation=len(validation),
-            class_names=list(training.class_names),
-            n_processes=processes.n_processes,
-            device=device.type,
-            tf32=loop.tf32,
-        )
-        alone = contextlib.ExitStack()
+        check_outputs(pixels, preprocessing, n_classes)
         if processes.rank == 0:
+            warn_of_other_network(preset, type(network).__name__)
             alone.enter_context(alone_in(folder))
-            claim_folder(folder, "training", record, inputs=("data", "start"))
+            check_apart(training, validation)
+            claimed = {
+                **_record(preset, recipe, preprocessing, training, validation),
+                "start": digest_tensors(network.state_dict()),
+                "device": device.type,
+                "tf32": loop.tf32,
+            }
+            claimed["settings"] |= {
+                "network": architecture,
+                "n_processes": processes.n_processes,
+            }
+            if not _is_of_data(folder / RECORD, claimed["data"]):
+                check_decodable(training, validation)
+            claim_folder(folder, "training", claimed, inputs=("data", "start"))
+        wait_for_others()
+        record = read_record(folder / RECORD)
         trainer = _Trainer(
             pixels=pixels,
             recipe=recipe,
             loop=loop,
             run=run,
             folder=folder,
+            identity=digest(record["settings"], record["data"], record["start"]),
             cuts=Cuts(training, preprocessing, recipe.augment, recipe.seed),
             validation=Cuts(validation, preprocessing, "none", recipe.seed),
             processes=processes,
             device=device,
         )
-        with alone, deferred_interrupt() as interrupt:
+        with deferred_interrupt() as interrupt:
             trainer.train(interrupt)
+            record["finished"] = True
             if processes.rank == 0:
-                finished = {**record, "analysis": "training", "finished": True}
-                write_record(folder / "provenance.json", finished)
+                write_record(folder / RECORD, record)
         wait_for_others()
         log = pd.DataFrame(trainer.state.log)
         best = read_safetensors(folder / BEST)
@@ -273,79 +291,35 @@ def train_network(
     )
 
 
-def wait_for_others() -> None:
-    """Wait until every process that torchrun has started is here."""
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()
-
-
-def network_state(network: nn.Module) -> dict[str, Tensor]:
-    """Give the weights of a network, on the CPU.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        The network.
-
-    Returns
-    -------
-    dict of str to Tensor
-        State dict.
-    """
-    return {name: value.detach().cpu() for name, value in network.state_dict().items()}
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read weights that a run has written.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict of str to Tensor
-        State dict.
-
-    Raises
-    ------
-    InputError
-        When the file is damaged.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{path} is damaged or missing ({one_line(error)}); choose a new folder (--out)."
-        ) from error
+def _record(
+    preset: str,
+    recipe: TrainingRecipe,
+    preprocessing: Preprocessing,
+    training: LabeledImages,
+    validation: LabeledImages,
+) -> dict[str, Any]:
+    """Collect what a run is made of, but for its network and machine."""
+    settings = {
+        "preset": preset,
+        "preset_changes": changes_of_preset(preset, recipe),
+        **recipe_settings(recipe),
+        **asdict(preprocessing),
+    }
+    return provenance(
+        settings,
+        step="train_network",
+        data=digest(training.digest(), validation.digest()),
+        n_training=len(training),
+        n_validation=len(validation),
+        class_names=list(training.class_names),
+    )
 
 
-@contextlib.contextmanager
-def _processes(device: str) -> Iterator[tuple[_Processes, torch.device]]:
-    """Join the processes that torchrun has started; alone without it."""
-    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    target = resolve_device(device)
-    if n_processes == 1:
-        yield _Processes(), target
-        return
-    from torch import distributed
-
-    rank = int(os.environ["RANK"])
-    if target.type == "cuda":
-        target = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(target)
-    backend = "nccl" if target.type == "cuda" else "gloo"
-    distributed.init_process_group(backend)
-    try:
-        yield _Processes(rank=rank, n_processes=n_processes), target
-    finally:
-        distributed.destroy_process_group()
+def _is_of_data(path: Path, data: str) -> bool:
+    """Tell whether a run has begun with these images, which were all looked at then."""
+    with contextlib.suppress(InputError):
+        return bool(read_record(path).get("data") == data)
+    return False
 
 
 class _Trainer:
@@ -359,9 +333,10 @@ class _Trainer:
         loop: LoopOptions,
         run: RunOptions,
         folder: Path,
+        identity: str,
         cuts: Cuts,
         validation: Cuts,
-        processes: _Processes,
+        processes: Processes,
         device: torch.device,
     ) -> None:
         self.pixels = pixels
@@ -369,6 +344,7 @@ class _Trainer:
         self.loop = loop
         self.run = run
         self.folder = folder
+        self.identity = identity
         self.cuts = cuts
         self.validation = validation
         self.processes = processes
@@ -383,7 +359,11 @@ class _Trainer:
                 f"{n_parts}."
             )
         self.n_at_once = recipe.train_batch_size // n_parts
-        weights = [weight for weight in pixels.parameters() if weight.requires_grad]
+        self.weights = {}
+        for name, weight in pixels.named_parameters():
+            if weight.requires_grad:
+                self.weights[name] = weight
+        weights = list(self.weights.values())
         if recipe.optimizer == "adamw":
             self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
                 weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -401,7 +381,10 @@ class _Trainer:
         if processes.n_processes > 1:
             places = [device.index] if device.type == "cuda" else None
             self.parallel = DistributedDataParallel(pixels, device_ids=places)
+        self.best: dict[str, Tensor] = {}
         self.saved = time.monotonic()
+        self.asked = (0, self.saved)
+        self.ask_at = 1
         self.writer: Any = None
         if loop.tensorboard and processes.rank == 0:
             try:
@@ -465,14 +448,13 @@ class _Trainer:
             if self.run.progress is not None:
                 done = state.epoch * self.n_steps + state.step
                 self.run.progress(done, recipe.epochs * self.n_steps)
-            if self.asked_to_stop(interrupt):
-                state.seconds += time.monotonic() - begun
-                self.save()
-                interrupt.stop()
-            if time.monotonic() - self.saved > 60 * self.loop.checkpoint_minutes:
+            is_stopping, is_due = self.wishes(interrupt)
+            if is_stopping or is_due:
                 state.seconds += time.monotonic() - begun
                 begun = time.monotonic()
                 self.save()
+            if is_stopping:
+                interrupt.stop()
         state.seconds += time.monotonic() - begun
         self.finish_epoch()
 
@@ -519,16 +501,23 @@ class _Trainer:
             mixed = torch.autocast(self.device.type, dtype=precision)
         with mixed:
             images = perturb(self.pixels, batch, recipe)
-            logits = self.parallel(images)
-        losses = functional.cross_entropy(
-            logits.float(),
-            batch.labels,
-            reduction="sum",
-            label_smoothing=recipe.label_smoothing,
-        )
+            outputs = self.parallel(images, auxiliary=True)
+        sums = []
+        for output in outputs:
+            loss = functional.cross_entropy(
+                output.float(),
+                batch.labels,
+                reduction="sum",
+                label_smoothing=recipe.label_smoothing,
+            )
+            sums.append(loss)
+        logits, losses = outputs[0], sums[0]
+        whole = losses
+        for loss in sums[1:]:
+            whole = whole + recipe.auxiliary_weight * loss
         # processes take the mean of their gradients: of sums over parts of one batch
         share = self.processes.n_processes / recipe.train_batch_size
-        self.scaler.scale(losses * share).backward()
+        self.scaler.scale(whole * share).backward()
         # sums stay on the device: reading them would make it wait
         state.loss = state.loss + losses.detach()
         state.n_finite = state.n_finite + torch.isfinite(state.loss)
@@ -547,29 +536,46 @@ class _Trainer:
             "kept."
         )
 
-    def asked_to_stop(self, interrupt: Interrupt) -> bool:
-        """Agree with the other processes whether to stop."""
+    def wishes(self, interrupt: Interrupt) -> tuple[bool, bool]:
+        """Agree with the other processes whether to stop, and whether to save."""
+        step = self.state.step
+        now = time.monotonic()
+        is_due = now - self.saved > 60 * self.loop.checkpoint_minutes
         if self.processes.n_processes == 1:
-            return interrupt.requested
-        if self.state.step % _ASK_EVERY:
-            return False
+            return interrupt.requested, is_due
+        if step < min(self.ask_at, self.n_steps):
+            return False, False
         from torch import distributed
 
-        wish = torch.tensor(float(interrupt.requested), device=self.device)
-        distributed.all_reduce(wish, op=distributed.ReduceOp.MAX)
-        return bool(wish > 0)
+        step_before, before = self.asked
+        seconds = (now - before) / (step - step_before)
+        own = [float(interrupt.requested), float(is_due), seconds]
+        wishes = torch.tensor(own, device=self.device)
+        distributed.all_reduce(wishes, op=distributed.ReduceOp.MAX)
+        is_stopping, is_due, slowest = wishes.tolist()
+        # the same in all processes, since it is made of what they agree on
+        self.ask_at = step + min(max(int(_ASK_SECONDS / slowest), 1), _ASK_EVERY)
+        self.asked = (step, time.monotonic())
+        return bool(is_stopping), bool(is_due)
 
-    def finish_epoch(self) -> None:
-        """Validate, log and save; the best epoch is the first of the highest accuracy."""
-        recipe, state = self.recipe, self.state
-        self.look_at_loss()
+    def summed(self) -> tuple[float, int]:
+        """Add up loss and right answers of this epoch over all processes, which all have to ask."""
+        state = self.state
         sums = torch.tensor([float(state.loss), float(state.n_correct)], dtype=torch.float64)
         if self.processes.n_processes > 1:
             from torch import distributed
 
             sums = sums.to(self.device)
             distributed.all_reduce(sums)
-        loss, share_correct = (sums / (self.n_steps * recipe.train_batch_size)).tolist()
+        loss, n_correct = sums.tolist()
+        return loss, round(n_correct)
+
+    def finish_epoch(self) -> None:
+        """Validate, log and save; the best epoch is the first of the highest accuracy."""
+        recipe, state = self.recipe, self.state
+        self.look_at_loss()
+        loss, n_correct = self.summed()
+        n_seen = self.n_steps * recipe.train_batch_size
         # where the device has held a training step, it holds as many images without gradients
         n_measured = None if self.device.type == "cpu" else self.n_at_once
         n_measured = self.run.batch_size or n_measured
@@ -578,8 +584,8 @@ class _Trainer:
             {
                 "epoch": state.epoch + 1,
                 "learning_rate": learning_rate(recipe, state.epoch + 1 - 1 / self.n_steps),
-                "loss": loss,
-                "accuracy": share_correct,
+                "loss": loss / n_seen,
+                "accuracy": n_correct / n_seen,
                 "validation_accuracy": right,
                 "seconds": state.seconds,
             }
@@ -589,17 +595,21 @@ class _Trainer:
         state.loss, state.n_correct, state.n_finite, state.seconds = 0.0, 0, 0, 0.0
         is_best = right > state.best
         state.best = max(right, state.best)
+        self.asked = (0, time.monotonic())
+        self.ask_at = 1
         if self.processes.rank == 0:
+            weights = self.pixels.weights(self.cuts.preprocessing)
             _LOG.info(
                 "epoch %d of %d: loss %.4f, validation accuracy %.3f",
                 state.epoch,
                 recipe.epochs,
-                loss,
+                loss / n_seen,
                 right,
             )
             if is_best:
-                self.write_weights(BEST)
-            self.write_weights(LAST)
+                self.best = dict(weights)
+                write_safetensors(self.folder / BEST, weights)
+            write_safetensors(self.folder / LAST, weights)
             write_table(self.folder / "log.csv", pd.DataFrame(state.log))
             if self.writer is not None:
                 newest = state.log[-1]
@@ -607,61 +617,76 @@ class _Trainer:
                     self.writer.add_scalar(name, newest[name], newest["epoch"])
         self.save()
 
-    def write_weights(self, name: str) -> None:
-        from safetensors.torch import save
-
-        weights = self.pixels.weights(self.cuts.preprocessing)
-        with atomic_path(self.folder / name) as part:
-            part.write_bytes(save(dict(weights)))
-
     def save(self) -> None:
-        """Write all that is needed to go on."""
+        """Write all that is needed to go on; all processes have to take part."""
         self.saved = time.monotonic()
+        loss, n_correct = self.summed()
         if self.processes.rank:
             return
-        state = self.state
+        tensors: dict[str, Tensor] = {}
+        for name, value in self.pixels.network.state_dict().items():
+            tensors[f"network/{name}"] = value
+        for name, value in self.best.items():
+            tensors[f"best/{name}"] = value
+        numbers = {}
+        for name, value in optimizer_values(self.optimizer, list(self.weights)).items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer/{name}"] = value
+            else:
+                numbers[name] = value
+        state = {own.name: getattr(self.state, own.name) for own in fields(_State)}
+        sums = {"loss": loss, "n_correct": n_correct, "n_finite": int(self.state.n_finite)}
         content = {
-            "network": self.pixels.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "state": {**state, **sums},
+            "optimizer": numbers,
             "scaler": self.scaler.state_dict(),
-            "epoch": state.epoch,
-            "step": state.step,
-            "loss": float(state.loss),
-            "n_correct": int(state.n_correct),
-            "n_finite": int(state.n_finite),
-            "seconds": state.seconds,
-            "best": state.best,
-            "log": state.log,
         }
-        with atomic_path(self.folder / CHECKPOINT) as part:
-            torch.save(content, part)
+        write_checkpoint(self.folder, tensors, content, self.identity)
 
     def restore(self) -> None:
-        """Read the last checkpoint, where there is one."""
-        path = self.folder / CHECKPOINT
-        if not path.is_file():
+        """Go on from the newest sound checkpoint, where there is one."""
+        is_first = self.processes.rank == 0
+        kept = read_checkpoint(self.folder, self.identity, tidy=is_first)
+        if kept is None:
+            if is_first and (self.folder / LAST).exists():
+                _LOG.warning("%s has no sound checkpoint; training begins again.", self.folder)
             return
+        tensors, content = kept
         try:
-            content = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:  # torch raises many kinds
-            _LOG.warning("%s is damaged (%s); training begins again.", path, one_line(error))
-            note_remade(path)
-            return
-        self.pixels.network.load_state_dict(content["network"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(content["scaler"])
-        self.state = _State(
-            epoch=content["epoch"],
-            step=content["step"],
+            self.state = _State(**content["state"])
+            self.pixels.network.load_state_dict(in_part("network", tensors))
+            remembered = {**in_part("optimizer", tensors), **content["optimizer"]}
+            load_optimizer(self.optimizer, self.weights, remembered)
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(content["scaler"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"the checkpoint in {self.folder} is of another version ({one_line(error)}); "
+                "remove it to begin again, or choose another --out."
+            ) from error
+        if not is_first:
             # of all processes, so only one of them goes on with it
-            loss=content["loss"] if self.processes.rank == 0 else 0.0,
-            n_correct=content["n_correct"] if self.processes.rank == 0 else 0,
-            n_finite=content.get("n_finite", content["step"] * self.recipe.accumulate),
-            seconds=content["seconds"],
-            best=content["best"],
-            log=content["log"],
-        )
+            self.state.loss, self.state.n_correct = 0.0, 0
+            return
+        self.best = in_part("best", tensors)
+        _LOG.info("training goes on after epoch %d, step %d", self.state.epoch, self.state.step)
+        if self.state.log:
+            self.write_again(BEST, self.best)
+            write_table(self.folder / "log.csv", pd.DataFrame(self.state.log))
+        if self.state.log and not self.state.step:
+            self.write_again(LAST, self.pixels.weights(self.cuts.preprocessing))
+
+    def write_again(self, name: str, weights: Mapping[str, Tensor]) -> None:
+        """Write weights that are in the checkpoint, where their file does not hold them."""
+        path = self.folder / name
+        with contextlib.suppress(InputError):
+            if digest_tensors(read_safetensors(path)) == digest_tensors(weights):
+                return
+        if os.path.lexists(path):
+            _LOG.warning(
+                "%s is damaged, or newer than the checkpoint; it is made again from that.", path
+            )
+        write_safetensors(path, weights)
 
 
 @checked

@@ -446,6 +446,30 @@ def check_sigma(sigma: float, size: Sequence[int]) -> None:
         )
 
 
+def check_radius(recipe: TrainingRecipe, size: Sequence[int]) -> None:
+    """Refuse a radius that no two images are apart.
+
+    Parameters
+    ----------
+    recipe : TrainingRecipe
+        Its perturbation and radius, pixels in [0, 1].
+    size : sequence of int
+        Height and width, pixels.
+
+    Raises
+    ------
+    InputError
+        When the radius is larger than the distance of a black image from a white one.
+    """
+    widest = 1.0 if recipe.perturbation.endswith("linf") else math.sqrt(3 * math.prod(size))
+    if recipe.perturbation.endswith(("l2", "linf")) and recipe.radius > widest:
+        raise InputError(
+            f"radius is {recipe.radius:g}, but black and white images of {size[0]} x {size[1]} are "
+            f"{widest:.4g} apart in '{recipe.perturbation}', since pixels are in [0, 1]; give less "
+            "(of levels from 0 to 255 a 255th)."
+        )
+
+
 def drawn_sigmas(batch: Batch, recipe: TrainingRecipe) -> np.ndarray:
     """Draw the blur of each image.
 

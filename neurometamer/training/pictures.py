@@ -1,39 +1,32 @@
 """Labeled images to train on and to measure accuracy on.
 
-Images of a folder stay in their files and are cut when they are needed; a set may also be an array.
+Images of a folder stay in their files; a set may also be an array.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, name_ids
 from neurometamer.provenance import digest, digest_file, generator
+from neurometamer.reading import reading
 from neurometamer.summaries import short_repr
 from stimuli_gen.conversion import open_photograph
 from stimuli_gen.photograph_lists import list_photographs
-from stimuli_gen.photographs import Preprocessing
-from stimuli_gen.stored_images import from_8bit
 
-if TYPE_CHECKING:
-    import torch
-
-_THREADS = min(8, os.cpu_count() or 1)
-"""Threads that decode where no processes are asked for."""
-_AREA = (0.08, 1.0)
-_SIDES = (3 / 4, 4 / 3)
-_TRIES = 10
-"""Parts that are drawn before the middle is taken; all three as in torchvision."""
+_LOG = logging.getLogger(__name__)
+THREADS = min(8, os.cpu_count() or 1)
+"""Threads that read or decode images."""
 
 
 @short_repr
@@ -134,8 +127,28 @@ class LabeledImages:
         try:
             photograph, _ = open_photograph(file)
         except InputError as error:
-            raise InputError(f"cannot use the image {file}: {error}") from error
+            raise InputError(
+                f"cannot use the image {file}: {error}; replace or remove it."
+            ) from error
         return photograph
+
+    def contents(self) -> list[str]:
+        """Identify each image by its contents; files are read once a process.
+
+        Returns
+        -------
+        list of str
+            Equal for levels or files of the same bytes.
+
+        Raises
+        ------
+        InputError
+            When a file cannot be read.
+        """
+        if self.levels is not None:
+            return [digest(level) for level in self.levels]
+        with ThreadPoolExecutor(THREADS, "reader") as pool:
+            return list(pool.map(_contents_of, self.files))
 
     def digest(self) -> str:
         """Identify the set.
@@ -143,12 +156,23 @@ class LabeledImages:
         Returns
         -------
         str
-            Of levels and labels; of files their names, sizes and labels, not their contents.
+            Of the contents of its images in their order, of labels and of class names; names of
+            files do not matter.
         """
-        if self.levels is not None:
-            return digest(self.levels, self.labels, list(self.class_names))
-        sizes = [[*file.parts[-2:], file.stat().st_size] for file in self.files]
-        return digest(sizes, self.labels, list(self.class_names))
+        return digest(self.contents(), self.labels, list(self.class_names))
+
+
+def _contents_of(file: Path) -> str:
+    """Digest a file, once as long as it is not written."""
+    with reading(file, "an image"):
+        facts = file.stat()
+        times = facts.st_mtime_ns, facts.st_ctime_ns
+        return _digest_of(file, facts.st_size, facts.st_ino, times)
+
+
+@cache
+def _digest_of(file: Path, *state: object) -> str:
+    return digest_file(file)
 
 
 @checked
@@ -173,7 +197,8 @@ def read_labeled_folder(
     Raises
     ------
     InputError
-        When there are no images, images lie outside of a class, or a folder is no class.
+        When there are no images, images lie outside of a class, a folder has no images, or is no
+        class.
 
     Examples
     --------
@@ -196,6 +221,19 @@ def read_labeled_folder(
             "move them."
         )
     present = sorted(table["category"].unique())
+    top = Path(os.path.commonpath(list(map(str, table["file"]))))
+    within = set()
+    for file in table["file"]:
+        within.update(file.parents)
+    empty = []
+    for path in sorted(top.iterdir()) if top.is_dir() else []:
+        if path.is_dir() and path not in within and not path.name.startswith((".", "__MACOSX")):
+            empty.append(path.name)
+    if empty:
+        raise InputError(
+            f"{folder} has folder(s) without images: {name_ids(empty)}; put some in, or remove "
+            "them."
+        )
     names = list(class_names) or present
     unknown = [name for name in present if name not in names]
     if unknown:
@@ -203,6 +241,9 @@ def read_labeled_folder(
             f"{folder} has folder(s) {name_ids(unknown)} that are no classes of the training set "
             f"({name_ids(names)}); move or rename them."
         )
+    without = [name for name in names if name not in present]
+    if without:
+        _LOG.warning("%s has no images of class(es) %s.", folder, name_ids(without))
     if len(names) < 2:
         raise InputError(f"{folder} has the class '{names[0]}' only; give at least two.")
     places = {name: place for place, name in enumerate(names)}
@@ -297,21 +338,11 @@ def number_contents(images: LabeledImages) -> np.ndarray:
     ndarray of int, shape (n,)
         Equal for images of equal contents.
     """
-    if images.levels is not None:
-        contents = [level.tobytes() for level in images.levels]
-        return np.unique(contents, return_inverse=True)[1]
-    numbers: dict[Any, int] = {}
-    sizes = [file.stat().st_size for file in images.files]
-    often = {size for size in sizes if sizes.count(size) > 1} if len(sizes) < 1000 else set(sizes)
-    result: list[int] = []
-    for file, size in zip(images.files, sizes, strict=True):
-        key = digest_file(file) if size in often else str(file)
-        result.append(numbers.setdefault(key, len(numbers)))
-    return np.array(result)
+    return np.unique(images.contents(), return_inverse=True)[1]
 
 
-def check_apart(training: LabeledImages, validation: LabeledImages) -> None:
-    """Refuse images that are trained on and measured on.
+def check_classes(training: LabeledImages, validation: LabeledImages) -> None:
+    """Refuse images of other classes, or in another order.
 
     Parameters
     ----------
@@ -321,26 +352,46 @@ def check_apart(training: LabeledImages, validation: LabeledImages) -> None:
     Raises
     ------
     InputError
-        When images of both have the same contents, or their classes differ.
+        When their classes differ.
     """
     if training.class_names != validation.class_names:
         raise InputError(
             f"training has the classes {name_ids(training.class_names)} and validation "
             f"{name_ids(validation.class_names)}; give the same in the same order."
         )
-    shared: list[object] = []
-    if training.levels is not None and validation.levels is not None:
-        known = {level.tobytes() for level in training.levels}
-        shared = [row for row, level in enumerate(validation.levels) if level.tobytes() in known]
-    elif training.levels is None and validation.levels is None:
-        of_size = defaultdict(list)
-        for file in training.files:
-            of_size[file.stat().st_size].append(file)
-        for file in validation.files:
-            # only files of one size can be equal
-            rivals = of_size.get(file.stat().st_size, [])
-            if rivals and digest_file(file) in set(map(digest_file, rivals)):
-                shared.append(file.name)
+
+
+def check_apart(training: LabeledImages, validation: LabeledImages) -> None:
+    """Refuse images that are trained on and measured on; tell those of several classes.
+
+    Parameters
+    ----------
+    training, validation : LabeledImages
+        The two sets.
+
+    Raises
+    ------
+    InputError
+        When images of both have the same contents.
+    """
+    classes: dict[str, str] = {}
+    several = []
+    for images in (training, validation):
+        for row, content in enumerate(images.contents()):
+            name = images.class_names[images.labels[row]]
+            if classes.setdefault(content, name) != name:
+                several.append(_name_of(images, row))
+    if several:
+        _LOG.warning(
+            "%d image(s) are in another class, too, with the same contents: %s.",
+            len(several),
+            name_ids(several),
+        )
+    trained = set(training.contents())
+    shared = []
+    for row, content in enumerate(validation.contents()):
+        if content in trained:
+            shared.append(_name_of(validation, row))
     if shared:
         raise InputError(
             f"{len(shared)} image(s) of the validation set are images of the training set, too: "
@@ -348,216 +399,39 @@ def check_apart(training: LabeledImages, validation: LabeledImages) -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------- cuts
-
-
-def image_seed(seed: int, *numbers: int) -> int:
-    """Make the seed of one image.
+def check_decodable(*sets: LabeledImages) -> None:
+    """Decode all files, and refuse those that cannot be.
 
     Parameters
     ----------
-    seed : int
-        Of the run.
-    *numbers : int
-        Epoch, row and purpose.
+    *sets : LabeledImages
+        Sets of images; those in memory need no look.
 
-    Returns
-    -------
-    int
-        Below 2^63.
-    """
-    drawn = np.random.SeedSequence([seed, *numbers]).generate_state(1, np.uint64)
-    return int(drawn[0] >> np.uint64(1))
-
-
-def augmented(
-    photograph: Any, preprocessing: Preprocessing, augment: str, random: np.random.Generator
-) -> np.ndarray:
-    """Cut a training image at random.
-
-    Parameters
-    ----------
-    photograph : PIL.Image.Image
-        RGB.
-    preprocessing : Preprocessing
-        Of the network.
-    augment : str
-        See `neurometamer.training.AUGMENTATIONS`.
-    random : numpy.random.Generator
-        Of this image in this epoch.
-
-    Returns
-    -------
-    ndarray of float32, shape (3, height, width)
-        Pixels in [0, 1].
-    """
-    from PIL import Image
-
-    if augment == "crop_flip":
-        height, width = preprocessing.size
-        resample = Image.Resampling[preprocessing.interpolation.upper()]
-        box = random_box(photograph.size, random)
-        cut = photograph.resize((width, height), resample, box=box)
-        levels = np.asarray(cut).transpose(2, 0, 1)
-    else:
-        levels = preprocessing.cut_levels(photograph)
-    if augment != "none" and random.random() < 0.5:
-        levels = levels[..., ::-1]
-    return from_8bit(np.ascontiguousarray(levels))
-
-
-def random_box(
-    size: tuple[int, int], random: np.random.Generator
-) -> tuple[float, float, float, float]:
-    """Draw a part of an image, as torchvision's RandomResizedCrop does.
-
-    Parameters
-    ----------
-    size : tuple of int
-        Width and height.
-    random : numpy.random.Generator
-        Of this image in this epoch.
-
-    Returns
-    -------
-    tuple of float
-        Left, top, right, bottom; the largest square in the middle where none fits.
-    """
-    width, height = size
-    for _ in range(_TRIES):
-        area = width * height * random.uniform(*_AREA)
-        sides = np.exp(random.uniform(*np.log(_SIDES)))
-        part_width = round(np.sqrt(area * sides))
-        part_height = round(np.sqrt(area / sides))
-        if 0 < part_width <= width and 0 < part_height <= height:
-            left = int(random.integers(0, width - part_width + 1))
-            top = int(random.integers(0, height - part_height + 1))
-            return left, top, left + part_width, top + part_height
-    side = min(width, height)
-    left = (width - side) // 2
-    top = (height - side) // 2
-    return left, top, left + side, top + side
-
-
-class Cuts:
-    """A torch data set of cut images, indexed by (epoch, row); epoch -1 is validation.
-
-    Parameters
-    ----------
-    images : LabeledImages
-        The set.
-    preprocessing : Preprocessing
-        Of the network.
-    augment : str
-        See `neurometamer.training.AUGMENTATIONS`.
-    seed : int
-        Seed of the training.
-    """
-
-    def __init__(
-        self, images: LabeledImages, preprocessing: Preprocessing, augment: str, seed: int
-    ) -> None:
-        self.images = images
-        self.preprocessing = preprocessing
-        self.augment = augment
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, int]:
-        epoch, row = key
-        photograph = self.images.photograph(row)
-        label = int(self.images.labels[row])
-        if epoch < 0:
-            return self.preprocessing.cut(photograph), label
-        random = np.random.default_rng([self.seed, epoch, row, 3])
-        return augmented(photograph, self.preprocessing, self.augment, random), label
-
-
-def batches(
-    cuts: Cuts,
-    rows: Sequence[Sequence[int]],
-    epoch: int,
-    *,
-    workers: int,
-    device: torch.device,
-) -> Iterator[torch.Tensor]:
-    """Load batches of cut images, ahead of their use where something else computes meanwhile.
-
-    Order and random numbers are the same whoever decodes.
-
-    Parameters
-    ----------
-    cuts : Cuts
-        The set.
-    rows : sequence of sequence of int
-        Rows of each batch.
-    epoch : int
-        From 0; -1 for validation.
-    workers : int
-        Processes that decode; with 0 it is done here, for other devices than the CPU by threads,
-        one batch ahead.
-    device : torch.device
-        Where the batches go; for CUDA they lie in pinned memory.
-
-    Yields
+    Raises
     ------
-    Tensor
-        Pixels (n, 3, height, width), on the host.
+    InputError
+        With the names of all images that cannot be decoded.
     """
-    import torch
-
-    pinned = device.type == "cuda"
-    if workers:
-        from torch.utils.data import DataLoader
-
-        keys = [[(epoch, int(row)) for row in batch] for batch in rows]
-        loader: Any = DataLoader(
-            cuts,  # type: ignore[arg-type]
-            batch_sampler=keys,
-            num_workers=workers,
-            pin_memory=pinned,
-        )
-        for pixels, _ in loader:
-            yield pixels
-        return
-    is_ahead = device.type != "cpu"
-    begun: deque[tuple[torch.Tensor, Iterator[None]]] = deque()
-    with ThreadPoolExecutor(_THREADS, "decoder") as pool:
-        for batch in rows:
-            shape = (len(batch), 3, *cuts.preprocessing.size)
-            room = torch.empty(shape, dtype=torch.float32, pin_memory=pinned)
-            decode = partial(decode_into, room.numpy(), cuts, epoch)
-            run = pool.map if is_ahead else map
-            begun.append((room, run(decode, range(len(batch)), batch)))
-            if len(begun) > is_ahead:
-                yield _decoded(*begun.popleft())
-        for room, decoding in begun:
-            yield _decoded(room, decoding)
+    refused = []
+    for images in sets:
+        with ThreadPoolExecutor(THREADS, "decoder") as pool:
+            errors = pool.map(partial(_refusal, images), range(len(images.files)))
+            refused += [error for error in errors if error is not None]
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        raise InputError(f"{refused[0]} {len(refused) - 1} other image(s) cannot be used, either.")
 
 
-def decode_into(room: np.ndarray, cuts: Cuts, epoch: int, place: int, row: int) -> None:
-    """Decode and cut one image of a batch.
-
-    Parameters
-    ----------
-    room : ndarray of float32, shape (n, 3, height, width)
-        The batch.
-    cuts : Cuts
-        The set.
-    epoch : int
-        From 0; -1 for validation.
-    place : int
-        Where the image goes.
-    row : int
-        Which image of the set.
-    """
-    room[place], _ = cuts[epoch, int(row)]
+def _refusal(images: LabeledImages, row: int) -> InputError | None:
+    """Give the error of an image that cannot be decoded."""
+    try:
+        images.photograph(row)
+    except InputError as error:
+        return error
+    return None
 
 
-def _decoded(room: torch.Tensor, decoding: Iterator[None]) -> torch.Tensor:
-    """Wait until a batch is decoded; the error of the first image that cannot be is raised."""
-    for _ in decoding:
-        pass
-    return room
+def _name_of(images: LabeledImages, row: int) -> str:
+    """Name an image in a message."""
+    return "/".join(images.files[row].parts[-2:]) if images.files else str(row)

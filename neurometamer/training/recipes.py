@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -12,6 +13,7 @@ from neurometamer.arguments import check_fields, checked
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
+_LOG = logging.getLogger(__name__)
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("constant", "step", "cosine")
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -33,23 +35,30 @@ STATES = ("eval", "train")
 
 ADVERSARIAL = ("adversarial_l2", "adversarial_linf")
 RANDOM = ("random_l2", "random_linf")
+NOISES = ("gaussian_noise", "fourier_noise")
 NEEDS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(ADVERSARIAL, ("radius", "attack_step_size")),
     **dict.fromkeys(RANDOM, ("radius",)),
     "blur": ("sigmas or sigma_range",),
-    "gaussian_noise": ("ssnrs",),
-    "fourier_noise": ("ssnrs",),
+    **dict.fromkeys(NOISES, ("ssnrs",)),
 }
 """Perturbation → settings that it cannot do without."""
 _OF_ATTACKS = ("attack_steps", "attack_step_size", "attack_state", "random_start")
 _OF_BLUR = ("sigmas", "sigma_odds", "sigma_range", "blurred_share", "sigma_epochs")
-USED_BY: Mapping[str, tuple[str, ...]] = {
+_OF_PERTURBATION: Mapping[str, tuple[str, ...]] = {
     "radius": (*ADVERSARIAL, *RANDOM),
     **dict.fromkeys(_OF_ATTACKS, ADVERSARIAL),
     **dict.fromkeys(_OF_BLUR, ("blur",)),
-    **dict.fromkeys(("ssnrs", "ssnr_odds"), ("gaussian_noise", "fourier_noise")),
+    **dict.fromkeys(("ssnrs", "ssnr_odds"), NOISES),
 }
-"""Setting → perturbations that read it; settings that are not here are read by all."""
+USED_BY: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    **{name: ("perturbation", readers) for name, readers in _OF_PERTURBATION.items()},
+    "momentum": ("optimizer", ("sgd",)),
+    "step_epochs": ("schedule", ("step",)),
+    "step_factor": ("schedule", ("step",)),
+}
+"""Setting → another setting, and the values of it that read the first; settings that are not here
+are read by all."""
 
 
 @short_repr
@@ -86,6 +95,9 @@ class TrainingRecipe:
         Epochs in which the learning rate rises from 0.
     label_smoothing : float
         Share of the target that goes to all classes alike, in [0, 1).
+    auxiliary_weight : float
+        Weight of the loss of auxiliary classifiers, where a network returns their logits in
+        training; 0.3 as in GoogLeNet (Szegedy et al. 2015). 0 trains them on nothing.
     augment : {"none", "flip", "crop_flip"}
         What is done to an image before it is trained on, see `AUGMENTATIONS`.
     color : {"rgb", "gray", "one_channel"}
@@ -146,6 +158,7 @@ class TrainingRecipe:
     step_factor: float = 0.1
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
+    auxiliary_weight: float = 0.3
     augment: str = "crop_flip"
     color: str = "rgb"
     precision: str = "float32"
@@ -194,16 +207,27 @@ def _check_ranges(recipe: TrainingRecipe) -> None:
             "(accumulate) do not divide; give a multiple."
         )
     for name in ("learning_rate", "step_factor"):
-        value = getattr(recipe, name)
-        if not 0 < value < np.inf:
-            raise InputError(f"{name} is {value}; give a positive number.")
-    from_zero = ("momentum", "weight_decay", "warmup_epochs", "radius", "attack_step_size")
-    for name in (*from_zero, "sigma_epochs", "seed"):
+        if not 0 < getattr(recipe, name) < np.inf:
+            raise InputError(f"{name} is {getattr(recipe, name)}; give a positive number.")
+    _check_bounds(recipe)
+
+
+def _check_bounds(recipe: TrainingRecipe) -> None:
+    """Refuse numbers below 0, and shares and epochs above all."""
+    from_zero = ("weight_decay", "warmup_epochs", "radius", "attack_step_size")
+    for name in (*from_zero, "auxiliary_weight", "sigma_epochs", "seed"):
         value = getattr(recipe, name)
         if not 0 <= value < np.inf:
             raise InputError(f"{name} is {value}; give at least 0.")
-    if not 0 <= recipe.label_smoothing < 1:
-        raise InputError(f"label_smoothing is {recipe.label_smoothing}; give at least 0, below 1.")
+    for name in ("momentum", "label_smoothing"):
+        value = getattr(recipe, name)
+        if not 0 <= value < 1:
+            raise InputError(f"{name} is {value}; give at least 0, below 1.")
+    if recipe.warmup_epochs > recipe.epochs:
+        raise InputError(
+            f"warmup_epochs is {recipe.warmup_epochs:g}, but there are {recipe.epochs} epochs; "
+            "give fewer."
+        )
     if not 0 <= recipe.blurred_share <= 1:
         raise InputError(f"blurred_share is {recipe.blurred_share}; give a share from 0 to 1.")
 
@@ -216,6 +240,23 @@ def _check_perturbation(recipe: TrainingRecipe) -> None:
         if not any(getattr(recipe, name) for name in names):
             options = [f"--{name.replace('_', '-')}" for name in names]
             raise InputError(f"perturbation '{kind}' needs {wanted}; give {' or '.join(options)}.")
+    if kind.endswith("linf"):
+        for name in ("radius", "attack_step_size"):
+            value = getattr(recipe, name)
+            if value > 1:
+                raise InputError(
+                    f"{name} is {value:g}, but pixels are in [0, 1]; give at most 1 (of levels "
+                    f"from 0 to 255 a 255th, {value / 255:.3g})."
+                )
+    if recipe.ssnrs and not 0 <= min(recipe.ssnrs) <= max(recipe.ssnrs) <= 1:
+        raise InputError(f"ssnrs are {name_ids(recipe.ssnrs)}; give ratios from 0 to 1.")
+    _check_odds("sigma_odds", recipe.sigma_odds, len(recipe.sigmas))
+    _check_odds("ssnr_odds", recipe.ssnr_odds, len(recipe.ssnrs))
+    _check_blur(recipe)
+
+
+def _check_blur(recipe: TrainingRecipe) -> None:
+    """Refuse sigmas that make no sense, or not with one another."""
     if recipe.sigmas and recipe.sigma_range:
         raise InputError(
             f"sigmas ({name_ids(recipe.sigmas)}) and sigma_range "
@@ -230,14 +271,16 @@ def _check_perturbation(recipe: TrainingRecipe) -> None:
             raise InputError(
                 f"sigma_range is {name_ids(recipe.sigma_range)}; give the lowest and the highest."
             )
-    if recipe.ssnrs and not 0 <= min(recipe.ssnrs) <= max(recipe.ssnrs) <= 1:
-        raise InputError(f"ssnrs are {name_ids(recipe.ssnrs)}; give ratios from 0 to 1.")
-    _check_odds("sigma_odds", recipe.sigma_odds, len(recipe.sigmas))
-    _check_odds("ssnr_odds", recipe.ssnr_odds, len(recipe.ssnrs))
     if recipe.sigma_epochs and not recipe.sigmas:
         raise InputError(
             f"sigma_epochs ({recipe.sigma_epochs}) takes sigmas one after another; give sigmas in "
             "place of sigma_range."
+        )
+    n_reached = -(-recipe.epochs // recipe.sigma_epochs) if recipe.sigma_epochs else 0
+    if recipe.sigma_epochs and n_reached < len(recipe.sigmas):
+        raise InputError(
+            f"{recipe.epochs} epochs of {recipe.sigma_epochs} a sigma (sigma_epochs) reach "
+            f"{n_reached} of {len(recipe.sigmas)} sigmas; give more epochs, or fewer a sigma."
         )
     if recipe.sigma_epochs and recipe.sigma_odds:
         raise InputError(
@@ -268,6 +311,8 @@ class LoopOptions:
         Whether to write TensorBoard's files into ``<out>/tensorboard``; it must be installed.
     tf32 : bool
         Whether NVIDIA GPUs may multiply in TF32 while they train, which is faster and less exact.
+    name : str
+        Name of the trained network in tables, for the command; that of its folder when empty.
 
     Examples
     --------
@@ -279,6 +324,7 @@ class LoopOptions:
     checkpoint_minutes: float = 10.0
     tensorboard: bool = False
     tf32: bool = False
+    name: str = ""
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -298,22 +344,34 @@ class TrainingPreset:
     given : mapping of str to object
         Fields of `TrainingRecipe` that the source gives.
     open : tuple of str
-        Fields that the source leaves open: they must be given.
+        Fields that the source leaves open: they must be given. Fields that are in neither are
+        switched off (``warmup_epochs``, ``label_smoothing``) or change no result much
+        (``accumulate``, ``precision``).
+    network : str
+        Class of the network that the source trained; empty for any.
     help : str
         Source.
 
     Examples
     --------
-    >>> PRESETS["feather2023_alexnet_l2"].open
-    ('attack_step_size',)
+    >>> PRESETS["feather2023_alexnet_l2"].open[:2]
+    ('attack_step_size', 'attack_state')
     """
 
     given: Mapping[str, Any] = field(default_factory=dict)
     open: tuple[str, ...] = ()
+    network: str = ""
     help: str
 
 
-_FEATHER = {"epochs": 120, "train_batch_size": 256, "schedule": "step", "step_epochs": 50}
+_FEATHER = {
+    "epochs": 120,
+    "train_batch_size": 256,
+    "schedule": "step",
+    "step_epochs": 50,
+    "step_factor": 0.1,
+    "optimizer": "sgd",
+}
 _FEATHER_ALEXNET = {
     **_FEATHER,
     "learning_rate": 0.01,
@@ -322,6 +380,8 @@ _FEATHER_ALEXNET = {
     "attack_steps": 7,
 }
 _FEATHER_RESNET = {**_FEATHER, "learning_rate": 0.1}
+_OPEN_ATTACK = ("attack_step_size", "attack_state", "random_start")
+_OPEN_STEPS = ("momentum", "weight_decay")
 
 PRESETS: dict[str, TrainingPreset] = {
     "standard": TrainingPreset(
@@ -329,27 +389,34 @@ PRESETS: dict[str, TrainingPreset] = {
     ),
     "feather2023_alexnet_l2": TrainingPreset(
         given={**_FEATHER_ALEXNET, "perturbation": "adversarial_l2", "radius": 3.0},
-        open=("attack_step_size",),
+        open=(*_OPEN_ATTACK, "augment"),
+        network="AlexNet",
         help="AlexNet of Feather et al. (2023), adversarial, L2 radius 3, 7 steps",
     ),
     "feather2023_alexnet_linf": TrainingPreset(
         given={**_FEATHER_ALEXNET, "perturbation": "adversarial_linf", "radius": 8 / 255},
-        open=("attack_step_size",),
+        open=(*_OPEN_ATTACK, "augment"),
+        network="AlexNet",
         help="AlexNet of Feather et al. (2023), adversarial, L-infinity radius 8/255, 7 steps",
     ),
     "feather2023_resnet50_random_l2": TrainingPreset(
         given={**_FEATHER_RESNET, "perturbation": "random_l2", "radius": 3.0},
-        open=("momentum", "weight_decay"),
+        open=(*_OPEN_STEPS, "augment"),
+        network="ResNet",
         help="ResNet-50 of Feather et al. (2023), random perturbations on the L2 sphere of 3",
     ),
     "feather2023_resnet50_random_linf": TrainingPreset(
         given={**_FEATHER_RESNET, "perturbation": "random_linf", "radius": 8 / 255},
-        open=("momentum", "weight_decay"),
+        open=(*_OPEN_STEPS, "augment"),
+        network="ResNet",
         help="ResNet-50 of Feather et al. (2023), random corners of the L-infinity ball of 8/255",
     ),
     "coggan_mixed_blur": TrainingPreset(
         given={"perturbation": "blur", "sigmas": (0.0, 1.0, 2.0, 4.0, 8.0)},
-        open=("epochs", "train_batch_size", "learning_rate", "schedule"),
+        open=(
+            *("epochs", "train_batch_size", "learning_rate", "schedule", "step_epochs"),
+            *("step_factor", "optimizer", *_OPEN_STEPS, "augment"),
+        ),
         help="blur of 0, 1, 2, 4 or 8 pixels, equally often: public code of another project of the "
         "laboratory of Jang & Tong, who do not give theirs",
     ),
@@ -362,8 +429,9 @@ PRESETS: dict[str, TrainingPreset] = {
             "learning_rate": 0.01,
             "schedule": "step",
             "step_epochs": 20,
+            "step_factor": 0.1,
         },
-        open=("sigmas", "momentum", "weight_decay"),
+        open=("sigmas", "optimizer", *_OPEN_STEPS, "augment"),
         help="Yoshihara, Fukiage & Nishida (2023), half of each batch blurred by one sigma",
     ),
 }
@@ -394,13 +462,14 @@ def make_training_recipe(preset: str = "standard", **changes: Any) -> TrainingRe
 
     Examples
     --------
-    >>> make_training_recipe("feather2023_alexnet_l2", attack_step_size=0.75, epochs=2).radius
+    >>> asked = {"attack_step_size": 0.75, "attack_state": "eval", "random_start": True}
+    >>> make_training_recipe("feather2023_alexnet_l2", **asked, augment="crop_flip").radius
     3.0
     >>> try:
     ...     make_training_recipe("feather2023_alexnet_l2")
     ... except ValueError as error:
-    ...     print(str(error).partition(";")[0])
-    preset 'feather2023_alexnet_l2' leaves attack_step_size open, since its source does not give it
+    ...     print(str(error).partition(",")[0])
+    preset 'feather2023_alexnet_l2' leaves attack_step_size
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
@@ -409,24 +478,75 @@ def make_training_recipe(preset: str = "standard", **changes: Any) -> TrainingRe
     for name in changes:
         if name not in known:
             raise unknown_name("setting of training", name, known)
-    missing = [name for name in entry.open if name not in changes]
+    wanted = {**entry.given, **changes}
+    usual = TrainingRecipe()
+    missing = []
+    for name in entry.open:
+        setting, readers = USED_BY.get(name, ("", ()))
+        if name not in changes and (not setting or wanted.get(setting, readers[0]) in readers):
+            missing.append(name)
     if missing:
         options = [f"--{name.replace('_', '-')}" for name in missing]
         raise InputError(
-            f"preset '{preset}' leaves {name_ids(missing)} open, since its source does not give "
-            f"it; give {name_ids(options)}."
+            f"preset '{preset}' leaves {', '.join(missing)} open, since its source does not give "
+            f"{'it' if len(missing) == 1 else 'them'}; give {' '.join(options)}."
         )
-    recipe = TrainingRecipe(**{**entry.given, **changes})
-    usual = TrainingRecipe()
+    recipe = TrainingRecipe(**wanted)
     for name in changes:
-        readers = USED_BY.get(name, (recipe.perturbation,))
+        setting, readers = USED_BY.get(name, ("", ()))
         is_asked = name in entry.open or getattr(recipe, name) == getattr(usual, name)
-        if recipe.perturbation not in readers and not is_asked:
+        if setting and getattr(recipe, setting) not in readers and not is_asked:
             raise InputError(
-                f"{name} is given, but perturbation '{recipe.perturbation}' does not read it; "
-                f"leave it out, or give a perturbation that does ({', '.join(readers)})."
+                f"{name} is given, but {setting} '{getattr(recipe, setting)}' does not read it; "
+                f"leave it out, or give another {setting} ({', '.join(readers)})."
             )
     return recipe
+
+
+def changes_of_preset(preset: str, recipe: TrainingRecipe) -> list[str]:
+    """Name what a recipe has otherwise than the source of its preset.
+
+    Parameters
+    ----------
+    preset : str
+        Name of a recipe, see `PRESETS`.
+    recipe : TrainingRecipe
+        What was made of it.
+
+    Returns
+    -------
+    list of str
+        Fields that the source gives, and that were changed.
+
+    Examples
+    --------
+    >>> recipe = make_training_recipe("standard", epochs=2)
+    >>> changes_of_preset("standard", recipe)
+    []
+    """
+    given = PRESETS[preset].given
+    return [name for name, value in given.items() if getattr(recipe, name) != value]
+
+
+def warn_of_other_network(preset: str, network: str) -> None:
+    """Say where a preset is of another network than the one that is trained.
+
+    Parameters
+    ----------
+    preset : str
+        Name of a recipe, see `PRESETS`.
+    network : str
+        Class of the network.
+    """
+    source = PRESETS[preset].network
+    if source and network != source:
+        _LOG.warning(
+            "preset '%s' is a recipe for %s, and a %s is trained with it; its source says nothing "
+            "of that.",
+            preset,
+            source,
+            network,
+        )
 
 
 def recipe_settings(recipe: TrainingRecipe) -> dict[str, Any]:

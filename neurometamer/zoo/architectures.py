@@ -25,11 +25,16 @@ class _ToBGR(nn.Module):
         return images.flip(1)
 
 
-def caffe_alexnet() -> nn.Module:
+def caffe_alexnet(num_classes: int = 1000) -> nn.Module:
     """Build AlexNet as Caffe has it.
 
     96-256-384-384-256 filters, convolutions 2, 4 and 5 in two groups, local response normalization
     after layers 1 and 2, 227 pixels (Krizhevsky et al. 2012, section 3).
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of classes.
 
     Returns
     -------
@@ -70,7 +75,7 @@ def caffe_alexnet() -> nn.Module:
         "fc7": nn.Linear(4096, 4096),
         "relu7": nn.ReLU(inplace=True),
         "drop7": nn.Dropout(0.5),
-        "fc8": nn.Linear(4096, 1000),
+        "fc8": nn.Linear(4096, num_classes),
     }
     return nn.Sequential(OrderedDict(layers))
 
@@ -113,11 +118,16 @@ class _Area(nn.Module):
         return state
 
 
-def cornet_s() -> nn.Module:
+def cornet_s(num_classes: int = 1000) -> nn.Module:
     """Build CORnet-S from the text of the paper (Kubilius et al. 2019, section 2.1 and figure 2).
 
     V1 is two convolutions, V2, V4 and IT are one recurrent bottleneck each, which runs 2, 4 and 2
     times; a linear decoder reads the mean of IT.
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of classes.
 
     Returns
     -------
@@ -142,7 +152,7 @@ def cornet_s() -> nn.Module:
     decoder: dict[str, nn.Module] = {
         "pool": nn.AdaptiveAvgPool2d(1),
         "flatten": nn.Flatten(),
-        "linear": nn.Linear(512, 1000),
+        "linear": nn.Linear(512, num_classes),
     }
     areas: dict[str, nn.Module] = {
         "V1": v1,
@@ -186,8 +196,13 @@ class _ConvStem(nn.Module):
         return self.stem(images)
 
 
-def vit_base_convstem() -> nn.Module:
+def vit_base_convstem(num_classes: int = 1000) -> nn.Module:
     """Build the ViT-B whose patches are made by a stem of convolutions (Singh et al. 2023).
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of classes.
 
     Returns
     -------
@@ -207,7 +222,7 @@ def vit_base_convstem() -> nn.Module:
     87147112
     """
     timm = importlib.import_module("timm")
-    network = timm.create_model("vit_base_patch16_224", pretrained=False)
+    network = timm.create_model("vit_base_patch16_224", pretrained=False, num_classes=num_classes)
     network.patch_embed.proj = _ConvStem(48, 768)
     return network
 
@@ -268,11 +283,16 @@ class HannPooling(nn.Module):
         )
 
 
-def lowpass_alexnet() -> nn.Module:
+def lowpass_alexnet(num_classes: int = 1000) -> nn.Module:
     """Build the low-pass AlexNet of Feather et al. (2023), where nothing aliases.
 
     torchvision's AlexNet, with Hann windows in the place of maxima, and of the first convolution's
     stride.
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of classes.
 
     Returns
     -------
@@ -285,7 +305,9 @@ def lowpass_alexnet() -> nn.Module:
     >>> sum(weight.numel() for weight in network.parameters())
     61100840
     """
-    network = importlib.import_module("torchvision.models").alexnet(weights=None)
+    network = importlib.import_module("torchvision.models").alexnet(
+        weights=None, num_classes=num_classes
+    )
     layers = list(network.features)
     first = nn.Conv2d(3, 64, 11, padding=5)
     layers[0] = nn.Sequential(first, nn.ReLU(inplace=True), HannPooling(17, 4, 5))
@@ -314,7 +336,9 @@ class UnitLength(nn.Module):
         return nn.functional.normalize(values, dim=1)
 
 
-def alexnet_gn(n_outputs: int = 128, unit_length: bool = True) -> nn.Module:
+def alexnet_gn(
+    n_outputs: int = 128, unit_length: bool = True, num_classes: int | None = None
+) -> nn.Module:
     """Build the AlexNet with group normalization of Konkle & Alvarez (2022, Methods).
 
     96-256-384-384-256 filters with group normalization, two fully connected layers with batch
@@ -326,6 +350,8 @@ def alexnet_gn(n_outputs: int = 128, unit_length: bool = True) -> nn.Module:
         Size of the embedding, or number of classes.
     unit_length : bool
         Whether the output has length 1, as an embedding has.
+    num_classes : int, optional
+        Number of classes, in place of an embedding.
 
     Returns
     -------
@@ -336,8 +362,8 @@ def alexnet_gn(n_outputs: int = 128, unit_length: bool = True) -> nn.Module:
     --------
     >>> import torch
     >>> network = alexnet_gn().eval()
-    >>> embedding = network(torch.rand(1, 3, 224, 224))
-    >>> embedding.shape, round(float(embedding.detach().norm()), 4)
+    >>> embedding = network(torch.rand(1, 3, 224, 224)).detach()
+    >>> embedding.shape, round(float(embedding.norm()), 4)
     (torch.Size([1, 128]), 1.0)
     """
 
@@ -361,8 +387,8 @@ def alexnet_gn(n_outputs: int = 128, unit_length: bool = True) -> nn.Module:
         "flatten": nn.Flatten(),
         "fc6": _full(256 * 6 * 6),
         "fc7": _full(4096),
-        "fc8": nn.Sequential(nn.Linear(4096, n_outputs)),
+        "fc8": nn.Sequential(nn.Linear(4096, num_classes or n_outputs)),
     }
-    if unit_length:
+    if unit_length and not num_classes:
         layers["l2norm"] = UnitLength()
     return nn.Sequential(OrderedDict(layers))

@@ -212,7 +212,9 @@ class VOneBlock(nn.Module):
         return (responses + (responses + 1e-12).sqrt() * drawn).relu()
 
 
-def vone_alexnet(noise: Noise = "none", noise_sd: float = 4.0, seed: int = 0) -> nn.Module:
+def vone_alexnet(
+    noise: Noise = "none", noise_sd: float = 4.0, seed: int = 0, num_classes: int = 1000
+) -> nn.Module:
     """Build VOneAlexNet: a V1 of fixed Gabor filters in front of AlexNet (Dapello et al. 2020).
 
     Written from the paper's text: 256 simple and 256 complex cells, 8 degrees of the visual field,
@@ -226,6 +228,8 @@ def vone_alexnet(noise: Noise = "none", noise_sd: float = 4.0, seed: int = 0) ->
         Standard deviation of Gaussian noise.
     seed : int
         Seed of the cells of V1.
+    num_classes : int
+        Number of classes.
 
     Returns
     -------
@@ -259,7 +263,7 @@ def vone_alexnet(noise: Noise = "none", noise_sd: float = 4.0, seed: int = 0) ->
         "drop1": nn.Dropout(0.5),
         "fc1": nn.Linear(4096, 4096),
         "fc1_relu": nn.ReLU(inplace=True),
-        "final": nn.Linear(4096, 1000),
+        "final": nn.Linear(4096, num_classes),
     }
     return nn.Sequential(OrderedDict(layers))
 
@@ -461,7 +465,7 @@ class C2(nn.Module):
         return bands.amax(dim=1).flatten(1)
 
 
-def hmax(size: int = 250) -> nn.Module:
+def hmax(size: int = 250, num_classes: int = 1000) -> nn.Module:
     """Build HMAX with a linear readout (Riesenhuber & Poggio 1999; Serre et al. 2007, section 2).
 
     Gabor filters, their local maxima, likeness to stored patches of these, and the maxima of that,
@@ -471,6 +475,8 @@ def hmax(size: int = 250) -> nn.Module:
     ----------
     size : int
         Side of the images, pixels.
+    num_classes : int
+        Number of classes.
 
     Returns
     -------
@@ -492,6 +498,6 @@ def hmax(size: int = 250) -> nn.Module:
         "C1": C1(),
         "S2": S2(sides),
         "C2": C2(sides),
-        "final": nn.Linear(N_PATCHES * len(PATCH_SIZES), 1000),
+        "final": nn.Linear(N_PATCHES * len(PATCH_SIZES), num_classes),
     }
     return nn.Sequential(OrderedDict(layers))

@@ -6,7 +6,9 @@ everything made with it says "untrained").
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from neurometamer.zoo.weights import load_into, read_weights
 if TYPE_CHECKING:
     import pandas as pd
 
+    from neurometamer.zoo.table import ModelEntry
     from stimuli_gen.models import StagedModel
 
 
@@ -137,8 +140,14 @@ def load_model(
         tag = f"{entry.training} ({known_as})"  # robustbench has read them
     elif is_default:
         path = find_weights(entry) or fetch_weights(name)
+        refuse_other_file(path, entry)
         load_into(network, read_weights(path), entry, path)
-        kind = "imagenet" if entry.training == "standard" else entry.training
+        kind = "" if entry.training == "standard" else entry.training
+        if entry.trained_on == "imagenet":
+            kind = kind or "imagenet"
+        elif entry.trained_on:
+            kind = f"{kind}, trained on {entry.trained_on}".lstrip(", ")
+        kind = kind or "own"
         tag = f"{kind} ({path.name})"
     else:
         path = Path(weights)
@@ -155,7 +164,41 @@ def load_model(
         has_classes=entry.has_classes,
         device=target,
     )
+    if entry.color == "gray":
+        if name.endswith(GREY):
+            raise InputError(
+                f"{known_as} sees luminance only, as it was trained; leave '{GREY}' out of {name}."
+            )
+        view = greyscale_view(model)
+        model = replace(view, name=known_as, weights=f"{tag}, sees luminance (Rec. 601)")
     return greyscale_view(model) if name.endswith(GREY) else model
+
+
+def refuse_other_file(path: Path, entry: ModelEntry) -> None:
+    """Refuse the weights of a user's network where they are not those that its file names.
+
+    Parameters
+    ----------
+    path : Path
+        The weights.
+    entry : ModelEntry
+        The entry; those of the table were compared when they were downloaded.
+
+    Raises
+    ------
+    InputError
+        When the digest is another.
+    """
+    if not entry.sha256 or not Path(entry.weights_file).is_absolute():
+        return
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(entry.sha256.lower()):
+        raise InputError(
+            f"{path} has the SHA-256 {digest[:12]}…, not {entry.sha256[:12]}… as the TOML file "
+            "says: it is damaged, or of another training; copy it again, or repeat the command "
+            "that made it, which goes on from its checkpoint."
+        )
 
 
 @checked

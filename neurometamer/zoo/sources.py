@@ -195,7 +195,9 @@ def read_own_network(path: str | Path) -> tuple[str, ModelEntry]:
           function or class that builds the network, with ``arguments``; or ``library`` and
           ``architecture``; or ``like``, the name of another network, whose entry is taken where the
           file says nothing;
-        - ``weights``: a file beside the TOML file;
+        - ``weights``: a file beside the TOML file; where ``sha256`` is given, too, its digest has
+          to be that; ``trained_on`` names the images that they were trained on;
+        - ``color``: ``"gray"`` where the network sees luminance only, wherever it is used;
         - ``name``: name in tables, by default that of the file;
         - ``class_names``: ``"imagenet"``, or a list; by default numbers, or those of ``like``.
 
@@ -276,7 +278,8 @@ def _own_entry(settings: Mapping[str, Any], path: Path) -> ModelEntry:
     if "weights" in settings:
         file = (path.parent / str(settings["weights"])).absolute()
         given |= {"weights_file": str(file), "weights_url": "", "weights_package": ""}
-        given |= {"weights_tag": "", "sha256": settings.get("sha256", "")}
+        given |= {"weights_tag": "", "sha256": str(settings.get("sha256", ""))}
+        given["trained_on"] = str(settings.get("trained_on", ""))
     names = settings.get("class_names")
     if names is not None:
         fixed = tuple(str(name) for name in names)

@@ -44,6 +44,8 @@ TRAININGS = {
 }
 """Kinds of training."""
 OUTPUTS = ("classes", "embedding")
+SEES = ("rgb", "gray")
+"""What a network sees of color: all, or luminance in three equal channels."""
 _CONTENT = tomllib.loads(Path(__file__).with_name("networks.toml").read_text(encoding="utf-8"))
 PIXELS: Mapping[str, Any] = _CONTENT["pixels"]
 """Names of means and standard deviations to both."""
@@ -119,6 +121,12 @@ class ModelEntry:
         Digest of the file, or its beginning; empty where it is not known.
     training : str
         A key of `TRAININGS`.
+    trained_on : str
+        Images of the training, for the name of the weights in tables; those of ImageNet where a
+        row of the table does not say others.
+    color : {"rgb", "gray"}
+        What the network sees of color: with ``"gray"`` the luminance (Rec. 601) of every image, in
+        three equal channels, as in its training.
     threat : str
         Threat model of the training: ``"Linf"``, ``"L2"``, ``"corruptions"``; empty for none.
     epsilon : str
@@ -166,6 +174,8 @@ class ModelEntry:
     weights_url: str = ""
     sha256: str = ""
     training: str = "standard"
+    trained_on: str = "imagenet"
+    color: str = "rgb"
     threat: str = ""
     epsilon: str = ""
     robustbench: str = ""
@@ -184,6 +194,8 @@ class ModelEntry:
             raise unknown_name("training", self.training, TRAININGS)
         if self.output not in OUTPUTS:
             raise unknown_name("output", self.output, OUTPUTS)
+        if self.color not in SEES:
+            raise unknown_name("color", self.color, SEES)
         for key in self.cites:
             if key not in WORKS:
                 raise unknown_name("work to cite", key, WORKS)

@@ -15,7 +15,7 @@ from neurometamer import evaluation
 from neurometamer.errors import InputError
 from neurometamer.run_options import RunOptions
 from neurometamer.training import LabeledImages, LoopOptions, accuracy_curve, train_network
-from neurometamer.training.loop import read_safetensors
+from neurometamer.training.checkpoints import read_safetensors
 from neurometamer.zoo import check_network
 from neurometamer.zoo.fingerprints import fingerprint
 from stimuli_gen.batches import fitting_batch

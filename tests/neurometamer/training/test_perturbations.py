@@ -1,5 +1,7 @@
 """Perturbations of training: sizes, seeds, and equality with other libraries."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,12 @@ from neurometamer.training.perturbations import (
     drawn_sigmas,
     perturb,
 )
-from neurometamer.training.recipes import PRESETS, TrainingRecipe, make_training_recipe
+from neurometamer.training.recipes import (
+    PRESETS,
+    USED_BY,
+    TrainingRecipe,
+    make_training_recipe,
+)
 
 OPTIONS = {
     "none": {},
@@ -201,6 +208,17 @@ def test_noise_fills_up_what_the_contrast_loses():
         ({"learning_rate": 0.0}, "positive number"),
         ({"train_batch_size": 10, "accumulate": 3}, "give a multiple"),
         ({"epochs": 0}, "at least 1"),
+        ({"momentum": 5.0}, "momentum is 5.0; give at least 0, below 1"),
+        ({"warmup_epochs": 40.0}, "there are 30 epochs"),
+        ({"sigmas": (4.0, 2.0, 0.0), "sigma_epochs": 20}, "reach 2 of 3 sigmas"),
+        (
+            {"perturbation": "adversarial_linf", "radius": 8.0, "attack_step_size": 2.0},
+            r"radius is 8, but pixels are in \[0, 1\].*0.0314",
+        ),
+        (
+            {"perturbation": "adversarial_linf", "radius": 0.1, "attack_step_size": 2.0},
+            "attack_step_size is 2",
+        ),
     ],
 )
 def test_recipes_that_make_no_sense_are_refused(changes, message):
@@ -213,8 +231,12 @@ def test_settings_that_nothing_reads_are_refused():
         make_training_recipe(sigmas=(2.0,))
     with pytest.raises(InputError, match="attack_steps is given, but perturbation 'random_l2'"):
         make_training_recipe(perturbation="random_l2", radius=1.0, attack_steps=3)
-    # a preset asks for what its source leaves open, whatever is changed in it
-    open_here = {"attack_step_size": 0.5, "perturbation": "none"}
+    with pytest.raises(InputError, match=r"step_epochs is given, but schedule 'cosine'.*step"):
+        make_training_recipe(step_epochs=3)
+    with pytest.raises(InputError, match=r"momentum is given, but optimizer 'adamw'.*sgd"):
+        make_training_recipe(optimizer="adamw", momentum=0.5)
+    # what a preset leaves open may be given, whatever is changed in it
+    open_here = {"attack_step_size": 0.5, "perturbation": "none", "augment": "flip"}
     assert make_training_recipe("feather2023_alexnet_l2", **open_here).perturbation == "none"
     assert make_training_recipe(radius=0.0, sigmas=()).sigmas == ()
 
@@ -230,6 +252,12 @@ def test_presets_ask_for_what_their_source_leaves_open(name):
         "train_batch_size": 8,
         "learning_rate": 0.1,
         "schedule": "constant",
+        "optimizer": "sgd",
+        "step_epochs": 30,
+        "step_factor": 0.1,
+        "augment": "none",
+        "attack_state": "eval",
+        "random_start": True,
     }
     open_fields = PRESETS[name].open
     assert not set(open_fields) & set(PRESETS[name].given)
@@ -239,3 +267,21 @@ def test_presets_ask_for_what_their_source_leaves_open(name):
     recipe = make_training_recipe(name, **{field: values[field] for field in open_fields})
     for field, value in PRESETS[name].given.items():
         assert getattr(recipe, field) == value
+    if name != "standard":  # nothing of ours is taken silently
+        said = {*open_fields, *PRESETS[name].given}
+        unsaid = [field.name for field in fields(recipe) if field.name not in said]
+        for field in unsaid:
+            setting, readers = USED_BY.get(field, ("", ()))
+            is_off = field in OFF or (setting and getattr(recipe, setting) not in readers)
+            assert is_off or getattr(recipe, field) in ((), 0), field
+
+
+OFF = (
+    "accumulate",
+    "auxiliary_weight",
+    "blurred_share",
+    "color",
+    "precision",
+    "step_epochs",
+)
+"""Settings that stand for doing nothing more than what a source says."""

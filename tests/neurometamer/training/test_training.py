@@ -23,9 +23,9 @@ from neurometamer.training import (
     split_images,
     train_network,
 )
-from neurometamer.training.loop import read_safetensors
+from neurometamer.training.checkpoints import in_part, read_safetensors
+from neurometamer.training.cuts import Cuts, batches
 from neurometamer.training.networks import PixelNetwork
-from neurometamer.training.pictures import Cuts, batches
 from stimuli_gen.photographs import Preprocessing
 
 PREPROCESSING = Preprocessing(
@@ -166,9 +166,9 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path):
 
 def test_one_channel_is_saved_as_three_that_see_the_same(tmp_path, digits):
     trained = trained_on(digits, tmp_path / "run", color="one_channel", epochs=1)
-    checkpoint = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    checkpoint = read_safetensors(tmp_path / "run" / "checkpoint.safetensors")
     narrow = PixelNetwork(small_network(), PREPROCESSING, "one_channel")
-    narrow.network.load_state_dict(checkpoint["network"])
+    narrow.network.load_state_dict(in_part("network", checkpoint))
     narrow.eval()
     random = torch.Generator().manual_seed(0)
     images = torch.rand((5, 3, 16, 16), generator=random)
@@ -203,7 +203,7 @@ def test_bfloat16_trains_with_float32_weights(tmp_path, digits):
 
 
 def test_what_cannot_be_trained_is_told(tmp_path, digits):
-    with pytest.raises(InputError, match=r"gives \(1, 4\).*10 classes"):
+    with pytest.raises(InputError, match=r"gives \(2, 4\).*10 classes.*num_classes = 10"):
         trained_on(digits, tmp_path / "a", network=small_network(4))
     with pytest.raises(InputError, match="images of the training set, too"):
         trained_on({**digits, "validation": digits["training"]}, tmp_path / "b")
@@ -316,7 +316,7 @@ def test_the_command_trains_and_what_it_writes_is_a_network(tmp_path):
     pd.testing.assert_frame_equal(drawn, curves)
     view = nm.load_model(f"{tmp_path / 'run' / 'network.toml'}_grey")
     assert view.luma is not None and view.trained
-    with pytest.raises(InputError, match="leaves attack_step_size open"):
+    with pytest.raises(InputError, match="leaves attack_step_size, attack_state"):
         nm.commands.train(**settings, preset="feather2023_alexnet_l2")
 
 
