@@ -46,9 +46,12 @@ class NetworkCheck:
         One row a stage: stage, path, shape (of one image), depth (20, 50, 80 where it is the module
         at this percentage of depth).
     depths : mapping of str to str
-        ``"early"``, ``"middle"``, ``"late"`` to the module path.
+        ``"early"``, ``"middle"``, ``"late"`` to the module path, where the network has a unit of
+        depth there.
     notes : tuple of str
-        What must be known of the modules at these depths.
+        What must be known of the modules at these depths, why there is none, and of the weights.
+    output : str
+        Number of classes, or that there are none.
     top1 : float, optional
         Share of the labeled images that the network names.
     n_labeled : int
@@ -70,6 +73,7 @@ class NetworkCheck:
     preprocessing: str
     stages: pd.DataFrame
     depths: dict[str, str]
+    output: str = ""
     notes: tuple[str, ...] = ()
     top1: float | None = None
     n_labeled: int = 0
@@ -91,6 +95,8 @@ class NetworkCheck:
         for row in self.stages.to_dict("records"):
             path = "" if row["path"] == row["stage"] else f" ({row['path']})"
             lines.append(f"stage {row['stage']}{path}: {row['shape']}")
+        if self.output:
+            lines.append(f"output: {self.output}")
         for depth, path in self.depths.items():
             lines.append(f"{depth}: {path}")
         lines += [f"note: {note}" for note in self.notes]
@@ -158,17 +164,23 @@ def check_network(
     depths = {}
     notes = []
     for depth, fraction in DEPTHS.items():
-        unit = find_stage(model, fraction)
+        try:
+            unit = find_stage(model, fraction)
+        except InputError as error:  # its stages are of use all the same
+            notes.append(f"{depth}: {error}")
+            continue
         depths[depth] = unit.path
         if unit.note:
             notes.append(f"{unit.path}: {unit.note}")
     if entry.depths and tuple(depths.values()) != tuple(entry.depths):
         problems.append(
-            f"early, middle and late are {', '.join(depths.values())}, not "
+            f"early, middle and late are {', '.join(depths.values()) or 'none'}, not "
             f"{', '.join(entry.depths)}"
         )
     file = find_weights(entry) if str(weights) == "default" else None
-    if file is not None:
+    if file is not None and file.name != Path(entry.weights_file).name:
+        notes.append(f"{file.name} was saved again from {entry.weights_file}")
+    elif file is not None:
         try:
             check_file(file, entry.weights_file, entry.sha256)
         except InputError as error:
@@ -186,6 +198,7 @@ def check_network(
         preprocessing=preprocessing,
         stages=stage_table(model, depths),
         depths=depths,
+        output=f"{model.n_classes} classes" if model.has_classes else "no classes",
         notes=tuple(notes),
         top1=top1,
         n_labeled=n_labeled,
@@ -213,7 +226,7 @@ def stage_table(model: StagedModel, depths: Mapping[str, str]) -> pd.DataFrame:
 
     from stimuli_gen.depth import DEPTHS
 
-    percents = {depths[depth]: round(100 * fraction) for depth, fraction in DEPTHS.items()}
+    percents = {path: round(100 * DEPTHS[depth]) for depth, path in depths.items()}
     images = torch.full((1, 3, *model.preprocessing.size), 0.5, device=model.device)
     with torch.no_grad():
         outputs = model.stage_outputs(images, list(model.stages))
@@ -264,7 +277,8 @@ def class_numbers(model: StagedModel, photographs: StimulusSet, source: str) -> 
     model : StagedModel
         The network; its classes are meant.
     photographs : StimulusSet
-        The first of the columns `LABELS` that says something holds numbers or names of classes.
+        The first of the columns `LABELS` that says something holds numbers or names of classes;
+        what is both is a name, but for ``imagenet_index``.
     source : str
         Where they come from, for messages.
 
@@ -285,15 +299,17 @@ def class_numbers(model: StagedModel, photographs: StimulusSet, source: str) -> 
             f"{source} has no labels; give one of the columns {', '.join(LABELS)}, or a folder for "
             "each class."
         )
-    names = [name.casefold() for name in model.class_names]
+    names = [_plain(name) for name in model.class_names]
     n_called = Counter(names)  # ImageNet has two cranes
-    numbers = {name: number for number, name in enumerate(names) if n_called[name] == 1}
-    numbers |= {str(number): number for number in range(model.n_classes)}
+    named = {name: number for number, name in enumerate(names) if n_called[name] == 1}
+    counted = {str(number): number for number in range(model.n_classes)}
+    # a class called 10 need not be the eleventh
+    numbers = named | counted if columns[0] == LABELS[0] else counted | named
     labels = []
     unknown = []
     for stimulus_id, value in zip(table["id"], table[columns[0]], strict=True):
         text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-        number = numbers.get(text.strip().replace("_", " ").casefold(), -1)
+        number = numbers.get(_plain(text), -1)
         labels.append(number)
         if number < 0:
             unknown.append(f"{text} ({stimulus_id})")
@@ -304,3 +320,7 @@ def class_numbers(model: StagedModel, photographs: StimulusSet, source: str) -> 
             f"'{model.class_names[0]}'."
         )
     return labels
+
+
+def _plain(name: str) -> str:
+    return name.strip().replace("_", " ").casefold()

@@ -148,11 +148,11 @@ def load_model(
         network,
         stages=entry.stages or None,
         preprocessing=entry.preprocessing,
-        class_names=entry.classes(),
+        class_names=entry.classes() or None,
         name=known_as,
         weights=tag,
         trained=not is_random,
-        has_classes=entry.has_classes,
+        has_classes=None if entry.has_classes else False,
         device=target,
     )
     return greyscale_view(model) if name.endswith(GREY) else model
