@@ -540,8 +540,8 @@ def _units(seen: _Pass) -> dict[str, str]:
             unseen.append(path)
     if not weighted:
         raise InputError(
-            f"{seen.name} has no units of depth: no layer with weights runs in it; name stages "
-            "(stages={NAME: MODULE PATH})."
+            f"{seen.name} has no units of depth: no module inside it has weights and runs; name "
+            "stages (stages={NAME: MODULE PATH}), or put it into a torch.nn.Sequential."
         )
     if not units or 2 * len(unseen) > len(weighted):
         passed = name_ids(dict.fromkeys(cuts)) or "none"

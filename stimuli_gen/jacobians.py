@@ -313,8 +313,7 @@ def symmetric_eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Find eigenvalues and eigenvectors of symmetric matrices.
 
     Torch's divide and conquer does not converge for some matrices with hundreds of equal
-    eigenvalues, which ReLUs and even parts of a photograph make: these are solved by LAPACK's
-    ``syevr``.
+    eigenvalues, which ReLUs and even parts of a photograph make: these go to `by_syevr`.
 
     Parameters
     ----------
@@ -333,12 +332,24 @@ def symmetric_eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
     try:
         values, vectors = torch.linalg.eigh(usable)
     except torch.linalg.LinAlgError:
-        values, vectors = _by_relatively_robust_representations(usable)
+        values, vectors = by_syevr(usable)
     values = values.masked_fill(is_bad[..., None], torch.nan)
     return values, vectors.masked_fill(is_bad[..., None, None], torch.nan)
 
 
-def _by_relatively_robust_representations(matrices: Tensor) -> tuple[Tensor, Tensor]:
+def by_syevr(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Find eigenvalues and eigenvectors of symmetric matrices by relatively robust representations.
+
+    Parameters
+    ----------
+    matrices : Tensor
+        (…, n, n), finite.
+
+    Returns
+    -------
+    values, vectors : Tensor
+        See `symmetric_eigen`.
+    """
     from scipy.linalg import eigh
 
     n = matrices.shape[-1]

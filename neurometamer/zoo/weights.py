@@ -52,9 +52,9 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     path : path-like
         ``.npz``, ``.safetensors``, or, whatever its suffix, a file of `torch.save` (read without
         running code; the weights may lie anywhere among other entries: where there are several, the
-        first of `WRAPPERS` counts). `load_model` also takes the weights out of wrappers around the network,
-        whose names stand before those of its parameters (``module.``, ``model.``, ``_orig_mod.``,
-        ``module.attacker.model.`` …).
+        first of `WRAPPERS` counts). `load_model` also takes the weights out of wrappers around the
+        network, whose names stand before those of its parameters (``module.``, ``model.``,
+        ``_orig_mod.``, ``module.attacker.model.`` …).
 
     Returns
     -------
@@ -214,6 +214,16 @@ _WRAPPING = frozenset(("", "_orig_mod", "attacker", "ema", "model", "module", "n
 """Names of wrappers that are taken off without a word."""
 
 
+def _tell_unknown_wrapper(front: str, entry: ModelEntry, path: Path) -> None:
+    if set(front.split(".")) - _WRAPPING:
+        _LOG.warning(
+            "weights file %s: names begin with '%s' there; taken for a wrapper around %s.",
+            path,
+            front,
+            entry.architecture,
+        )
+
+
 def _unwrapped(
     own: Mapping[str, torch.Tensor], given: dict[str, torch.Tensor], entry: ModelEntry, path: Path
 ) -> dict[str, torch.Tensor]:
@@ -235,13 +245,7 @@ def _unwrapped(
         likely = max(shares, key=lambda front: shares[front], default="")
         return {key.removeprefix(likely): value for key, value in given.items()}
     front = fronts[0]
-    if set(front.split(".")) - _WRAPPING:
-        _LOG.warning(
-            "weights file %s: names begin with '%s' there; taken for a wrapper around %s.",
-            path,
-            front,
-            entry.architecture,
-        )
+    _tell_unknown_wrapper(front, entry, path)
     weights = {key: given[f"{front}{key}"] for key in own}
     for other in fronts[1:]:
         copies = {key: given[f"{other}{key}"] for key in own}
