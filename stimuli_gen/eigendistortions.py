@@ -331,7 +331,6 @@ def distorted_images(
     -------
     list of tuple
         Image and what is known of it, those of the largest eigenvalues first.
-
     """
     results = []
     length = strength * np.sqrt(image.size)  # the norm of a change of that root mean square

@@ -222,8 +222,8 @@ def _what_is_wrong(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
     if isinstance(error, cyclopts.CoercionError) and error.token is not None:
         given = f"{error.token.keyword}={error.token.value}"
         return f"{given}: this option takes no value; write {error.token.keyword} alone."
-    if option := _longer_option(error):
-        return f"Unknown option: {option[0]}. Did you mean {option[1]}? ({named} --help)"
+    if longer := _longer_option(error):
+        return f"Unknown option: {longer[0]}. Did you mean {longer[1]}? ({named} --help)"
     message = " ".join(str(error).partition(" Available commands:")[0].split())
     return f"{message} {named} --help lists what there is."
 

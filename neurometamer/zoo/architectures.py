@@ -225,6 +225,8 @@ class HannPooling(nn.Module):
         Zeros around the map.
     """
 
+    hann_window2d: Tensor
+
     def __init__(self, width: int, stride: int, padding: int) -> None:
         super().__init__()
         self.stride, self.padding = stride, padding
@@ -332,12 +334,12 @@ def alexnet_gn(n_outputs: int = 128, unit_length: bool = True) -> nn.Module:
     >>> import torch
     >>> network = alexnet_gn().eval()
     >>> embedding = network(torch.rand(1, 3, 224, 224))
-    >>> embedding.shape, round(float(embedding.norm()), 4)
+    >>> embedding.shape, round(embedding.norm().item(), 4)
     (torch.Size([1, 128]), 1.0)
     """
 
-    def _block(n_in: int, n_out: int, width: int, **more: int) -> nn.Module:
-        convolution = nn.Conv2d(n_in, n_out, width, bias=False, **more)
+    def _block(n_in: int, n_out: int, width: int, *, padding: int, stride: int = 1) -> nn.Module:
+        convolution = nn.Conv2d(n_in, n_out, width, stride, padding, bias=False)
         return nn.Sequential(convolution, nn.GroupNorm(32, n_out), nn.ReLU(inplace=True))
 
     def _full(n_in: int) -> nn.Module:

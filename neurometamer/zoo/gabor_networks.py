@@ -362,6 +362,7 @@ class S1(nn.Module):
         """
         responses = []
         for scale in self.scales:
+            assert isinstance(scale, FixedConvolution)
             width = scale.kernel_size[0]
             energy = width**2 * nn.functional.avg_pool2d(images.square(), width, stride=1)
             cosine = scale(images).abs() / (energy + 1e-6).sqrt()
@@ -431,6 +432,7 @@ class S2(nn.Module):
             maps = band.reshape(-1, 4, side, side)
             energy = maps.square().sum(dim=1, keepdim=True)
             for patch in self.patches:
+                assert isinstance(patch, nn.Conv2d)
                 size = patch.kernel_size[0]
                 near = size**2 * nn.functional.avg_pool2d(energy, size, stride=1)
                 length = patch.weight.square().sum(dim=(1, 2, 3))[:, None, None]
