@@ -186,11 +186,11 @@ def models_fetch(
         except InputError as error:
             refusals[name] = error
     if len(wanted) == 1:
-        for error in refusals.values():
-            raise error
+        for refusal in refusals.values():
+            raise refusal
     if refusals:
-        for error in refusals.values():
-            _LOG.warning("%s", error)
+        for refusal in refusals.values():
+            _LOG.warning("%s", refusal)
         raise InputError(
             f"{len(refusals)} of {len(wanted)} networks have no weights here "
             f"({', '.join(refusals)}); the lines above say why and what to do."

@@ -27,7 +27,7 @@ from neurometamer.errors import HoldsCode, InputError
 from neurometamer.store import write_text
 from neurometamer.zoo.sources import build_network, find_entry
 from neurometamer.zoo.table import OFFLINE_MODEL, ModelEntry
-from neurometamer.zoo.weights import load_into, no_weights_at_all, read_weights, resave_script
+from neurometamer.zoo.weights import load_into, not_weights, read_weights, resave_script
 
 TIMEOUT_S = 20.0
 _BLOCK = 2**20
@@ -311,7 +311,8 @@ def _receive(url: str, file: IO[bytes], progress: Callable[[int, int], None] | N
     if n_here:
         request.add_header("Range", f"bytes={n_here}-")
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        opener = urllib.request.build_opener()  # with the proxies that the environment has now
+        response = opener.open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not n_here:
             raise
@@ -350,12 +351,10 @@ def check_file(path: Path, source: str, sha256: str) -> None:
     Raises
     ------
     InputError
-        When it is empty, a web page, or has another digest.
+        When it is empty, a web page, a pointer of Git LFS, or has another digest.
     """
-    if instead := no_weights_at_all(path):
-        raise InputError(
-            f"{source} gave {instead} in place of {path}; open it in a browser, and save the file."
-        )
+    if what := not_weights(path):
+        raise InputError(f"what {source} gave for {path} is {what}.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(sha256.lower()):

@@ -21,27 +21,6 @@ if TYPE_CHECKING:
     import torch
 
 _LOG = logging.getLogger(__name__)
-_PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head")
-
-
-def no_weights_at_all(path: Path) -> str:
-    """Tell whether a file is what servers give in place of a file.
-
-    Parameters
-    ----------
-    path : Path
-        An existing file.
-
-    Returns
-    -------
-    str
-        ``"nothing"`` where it is empty, ``"a web page"``, or an empty text.
-    """
-    with path.open("rb") as file:
-        start = file.read(64).lstrip().lower()
-    if not start:
-        return "nothing"
-    return "a web page" if start.startswith(_PAGE_STARTS) else ""
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
@@ -87,11 +66,8 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
             "'random'."
         )
     check_plain_file(path)
-    if instead := no_weights_at_all(path):
-        raise InputError(
-            f"weights file {path} cannot be read as a state dict: it holds {instead}; get it again "
-            "from where it comes from."
-        )
+    if what := not_weights(path):
+        raise InputError(f"weights file {path} is {what}.")
     try:
         if suffix == ".npz":
             check_npz(path)
@@ -106,6 +82,40 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
             f"weights file {path} cannot be read as a state dict: {_why_unreadable(error, path)}"
         ) from error
     return _state_dict_in(state, path)
+
+
+_STARTS = {
+    b"<!doctype": "a web page, not the file: open its address in a browser, and save the file",
+    b"<html": "a web page, not the file: open its address in a browser, and save the file",
+    b"<?xml": "a web page, not the file: open its address in a browser, and save the file",
+    b"<head": "a web page, not the file: open its address in a browser, and save the file",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file: run git lfs pull there, or "
+    "download the file itself",
+}
+"""First bytes of files that are often saved as weights, to what they are."""
+
+
+def not_weights(path: Path) -> str:
+    """Tell what was saved in place of weights.
+
+    Parameters
+    ----------
+    path : Path
+        A file.
+
+    Returns
+    -------
+    str
+        What it is and what to do; empty for a file that may hold weights.
+    """
+    with path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+    if not start:
+        return "empty: download or copy it again"
+    for known, what in _STARTS.items():
+        if start.startswith(known):
+            return what
+    return ""
 
 
 WRAPPERS = (
@@ -183,7 +193,9 @@ def _unknown_global(error: Exception) -> str:
 
 def _is_of_pickle(error: Exception) -> bool:
     text = str(error)
-    return type(error).__name__ == "UnpicklingError" or "weights_only" in text or "Unpickle" in text
+    is_lost = isinstance(error, (LookupError, AttributeError, UnicodeError))
+    is_named = type(error).__name__ == "UnpicklingError" or "weights_only" in text
+    return is_lost or is_named or "Unpickler" in text
 
 
 def _why_unreadable(error: Exception, path: Path) -> str:

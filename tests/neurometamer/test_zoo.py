@@ -122,8 +122,11 @@ def test_weights_that_do_not_fit_or_are_no_weights_are_refused(tmp_path):
     ):
         load_model("squeezenet1_0", weights=tmp_path / "bad.pth", device="cpu")
     (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(InputError, match="cannot be read as a state dict"):
+    with pytest.raises(InputError, match=r"state dict: it is no file of torch\.save, or a damaged"):
         read_weights(tmp_path / "text.pth")
+    (tmp_path / "short.txt").write_text("hi")
+    with pytest.raises(InputError, match=r"state dict: it is no file of torch\.save, or a damaged"):
+        read_weights(tmp_path / "short.txt")
     with pytest.raises(InputError, match=r"does not exist; give a \.pth"):
         load_model("alexnet", weights=tmp_path / "nowhere.pth", device="cpu")
     with pytest.raises(InputError, match="did you mean 'alexnet'"):
@@ -360,8 +363,8 @@ def test_files_that_are_no_weights_say_what_they_are_and_what_to_do(parameters, 
     save[suffix]()
     whole = file.read_bytes()
     for content, message in {
-        b"<html>not found</html>": "it holds a web page; get it again",
-        b"": "it holds nothing; get it again",
+        b"<html>not found</html>": "is a web page, not the file",
+        b"": "is empty: download or copy it again",
         whole[:1000]: "copy it again",
         whole[: len(whole) // 2]: "copy it again",
         b"neither this nor that" * 9: "(copy it again|no file of torch)",
@@ -415,7 +418,7 @@ def test_weights_are_found_wherever_they_lie_and_told_where_they_are_not_clear(t
         with pytest.raises(InputError, match=message):
             read_weights(tmp_path / f"{name}.pth")
     (tmp_path / "nothing.pth").touch()
-    with pytest.raises(InputError, match="it holds nothing; get it again"):
+    with pytest.raises(InputError, match=r"nothing\.pth is empty: download or copy it again"):
         read_weights(tmp_path / "nothing.pth")
     with pytest.raises(InputError, match="is a folder; give a file"):
         read_weights(tmp_path)

@@ -54,7 +54,7 @@ COPIES_THERE = {
     "from numpy": lambda images: torch.from_numpy(np.zeros(3)).to(DEVICE),
     "copy_": lambda images: images.copy_(torch.zeros(4, 3, 8, 8)),
     "a row": lambda images: images.__setitem__(0, torch.zeros(3, 8, 8)),
-    "where with a number": lambda images: torch.where(images > 0, images, 0.0),
+    "a number of the host": lambda images: torch.where(images > 0, images, torch.tensor(0.0)),
     "places of the host": lambda images: images[torch.tensor([0, 2])],
 }
 WAITS = {
