@@ -35,6 +35,10 @@ class DamagedFile(InputError):
     """
 
 
+class HoldsCode(InputError):
+    """A file holds more than numbers, and reading it would run code from it."""
+
+
 class FolderInUse(InputError):
     """Another process works in the folder; the message says which."""
 

@@ -246,6 +246,8 @@ def writes_into(
 def only_process(lock: Path, folder: str | os.PathLike[str]) -> Iterator[None]:
     """Hold a lock for as long as the block lasts; the system releases it when the process dies.
 
+    Parts of files that a process left that was killed while it held the lock are removed.
+
     Parameters
     ----------
     lock : Path
@@ -270,13 +272,15 @@ def only_process(lock: Path, folder: str | os.PathLike[str]) -> Iterator[None]:
     parents = [lock.parent, *lock.parent.parents]
     made = [parent for parent in parents if not parent.exists()]
     try:
-        handle = _hold(lock, folder)
+        handle, died = _hold(lock, folder)
     except OSError as error:
         raise OutputError(error.errno, error.strerror or str(error), str(folder)) from error
     try:
         name = _own_name()
         os.lseek(handle, 0, os.SEEK_SET)
         os.write(handle, name.encode())
+        if died is not None:
+            _remove_parts(Path(folder), since=died)
         yield
     finally:
         if os.name == "posix":
@@ -292,8 +296,20 @@ def only_process(lock: Path, folder: str | os.PathLike[str]) -> Iterator[None]:
                 parent.rmdir()
 
 
-def _hold(lock: Path, folder: str | os.PathLike[str]) -> int:
-    """Open and lock the file of this name.
+def _remove_parts(folder: Path, *, since: float) -> None:
+    """Remove parts of files from a time on, but none from a folder in which another works."""
+    for parent, folders, files in os.walk(folder):
+        free = [name for name in folders if not who_holds(Path(parent, name, FOLDER_LOCK))]
+        folders[:] = free
+        for name in files:
+            part = Path(parent, name)
+            with contextlib.suppress(OSError):
+                if name.startswith(".part-") and part.stat().st_mtime >= since:
+                    part.unlink()
+
+
+def _hold(lock: Path, folder: str | os.PathLike[str]) -> tuple[int, float | None]:
+    """Open and lock the file of this name; say since when a process that died held it, if one did.
 
     A file that its last holder removed in between is released.
     """
@@ -311,9 +327,10 @@ def _hold(lock: Path, folder: str | os.PathLike[str]) -> int:
                 "--out."
             )
         with contextlib.suppress(FileNotFoundError):
-            if lock.stat().st_ino == os.fstat(handle).st_ino:
+            seen = os.fstat(handle)
+            if lock.stat().st_ino == seen.st_ino:
                 os.ftruncate(handle, 0)
-                return handle
+                return handle, seen.st_mtime if seen.st_size else None
         os.close(handle)
 
 

@@ -206,7 +206,7 @@ def find_stage(model: StagedModel, stage: str | float) -> FoundStage:
     if number < 1:
         raise InputError(
             f"{model.name} has {len(units)} units of depth, so {fraction:g} is before the first; "
-            "name one."
+            f"name one ({name_ids(units)})."
         )
     path = list(units)[number - 1]
     note = units[path]
@@ -538,6 +538,11 @@ def _units(seen: _Pass) -> dict[str, str]:
         around = _cut_around(seen, path)
         if not around and not _inside(path, blocks):
             unseen.append(path)
+    if not weighted:
+        raise InputError(
+            f"{seen.name} has no units of depth: no module inside it has weights and runs; name "
+            "stages (stages={NAME: MODULE PATH}), or put it into a torch.nn.Sequential."
+        )
     if not units or 2 * len(unseen) > len(weighted):
         passed = name_ids(dict.fromkeys(cuts)) or "none"
         raise InputError(

@@ -9,7 +9,7 @@ representations. NIPS 30.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ import pandas as pd
 from torch import Tensor
 
 from neurometamer.arguments import checked, from_options
-from neurometamer.errors import InputError, need_columns
+from neurometamer.errors import InputError, name_ids, need_columns
 from neurometamer.provenance import digest, generator, provenance
 from neurometamer.run_options import RunOptions
 from stimuli_gen.adversarial import check_photographs, read_saved
@@ -266,6 +266,7 @@ def solve_photographs(
                 starts.append(random.standard_normal(shape, dtype=np.float32))
             solve = SOLVERS[settings["method"]]
             ends = solve(double, settings["stage"], images, np.stack(starts), spectrum, size)
+            refuse_without_directions(ends, ids)
             for row, reference_id in enumerate(ids):
                 results = distorted_images(images[row], ends, row, settings["strength"])
                 names = _ids(reference_id, spectrum)
@@ -278,6 +279,36 @@ def solve_photographs(
             if stop.requested:
                 stop.stop()
     return made
+
+
+def refuse_without_directions(ends: Ends, ids: Sequence[str]) -> None:
+    """Refuse photographs at which nothing moves the response, or its gradient is not finite.
+
+    Parameters
+    ----------
+    ends : Ends
+        Eigenvalues of the photographs.
+    ids : sequence of str
+        Their ids.
+
+    Raises
+    ------
+    InputError
+        When there is one.
+    """
+    largest = dict(zip(ids, ends.values[:, 0, 0].tolist(), strict=True))
+    broken = [name for name, value in largest.items() if not np.isfinite(value)]
+    if broken:
+        raise InputError(
+            f"the gradient of the response is not finite at {name_ids(broken)} (as that of a root "
+            "at 0); leave these images out, or choose another stage."
+        )
+    flat = [name for name, value in largest.items() if not value > 0]
+    if flat:
+        raise InputError(
+            f"the response does not change with the image at all at {name_ids(flat)}: its gradient "
+            "is zero everywhere; choose another stage, or leave these images out."
+        )
 
 
 def distorted_images(
@@ -300,17 +331,7 @@ def distorted_images(
     -------
     list of tuple
         Image and what is known of it, those of the largest eigenvalues first.
-
-    Raises
-    ------
-    InputError
-        When nothing moves the response.
     """
-    if not ends.values[row, 0, 0] > 0:
-        raise InputError(
-            "the response does not change with the image at all: its gradient is zero everywhere; "
-            "choose another stage."
-        )
     results = []
     length = strength * np.sqrt(image.size)  # the norm of a change of that root mean square
     for number, end in enumerate(ENDS):

@@ -309,6 +309,55 @@ def number_type(model: StagedModel) -> torch.dtype:
     return torch.float64 if has_float64(model.device) else torch.float32
 
 
+def symmetric_eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Find eigenvalues and eigenvectors of symmetric matrices.
+
+    Torch's divide and conquer does not converge for some matrices with hundreds of equal
+    eigenvalues, which ReLUs and even parts of a photograph make: these go to `by_syevr`.
+
+    Parameters
+    ----------
+    matrices : Tensor
+        (…, n, n).
+
+    Returns
+    -------
+    values : Tensor
+        (…, n), rising; NaN where the matrix is not finite.
+    vectors : Tensor
+        (…, n, n), in columns; NaN there, too.
+    """
+    is_bad = ~matrices.isfinite().flatten(-2).all(dim=-1)
+    usable = torch.where(is_bad[..., None, None], torch.zeros_like(matrices), matrices)
+    try:
+        values, vectors = torch.linalg.eigh(usable)
+    except torch.linalg.LinAlgError:
+        values, vectors = by_syevr(usable)
+    values = values.masked_fill(is_bad[..., None], torch.nan)
+    return values, vectors.masked_fill(is_bad[..., None, None], torch.nan)
+
+
+def by_syevr(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Find eigenvalues and eigenvectors of symmetric matrices by relatively robust representations.
+
+    Parameters
+    ----------
+    matrices : Tensor
+        (…, n, n), finite.
+
+    Returns
+    -------
+    values, vectors : Tensor
+        See `symmetric_eigen`.
+    """
+    from scipy.linalg import eigh
+
+    n = matrices.shape[-1]
+    solved = [eigh(matrix, driver="evr") for matrix in matrices.reshape(-1, n, n).cpu().numpy()]
+    values, vectors = (torch.from_numpy(np.stack(part)) for part in zip(*solved, strict=True))
+    return values.to(matrices).view(matrices.shape[:-1]), vectors.to(matrices).view_as(matrices)
+
+
 def ends_of_jacobian(jacobian: Tensor, starts: Tensor, n_each: int) -> tuple[Tensor, int]:
     """Find both ends of the spectrum of F = Jᵀ J of one image.
 
@@ -332,7 +381,7 @@ def ends_of_jacobian(jacobian: Tensor, starts: Tensor, n_each: int) -> tuple[Ten
     n_units, n_values = jacobian.shape
     is_wide = n_units < n_values
     gram = jacobian @ jacobian.T if is_wide else jacobian.T @ jacobian
-    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = symmetric_eigen(gram)
     unseen = torch.finfo(values.dtype).eps * max(n_units, n_values)
     counts = values > unseen * values[-1]
     rank = int(counts.sum())
@@ -349,7 +398,7 @@ def ends_of_jacobian(jacobian: Tensor, starts: Tensor, n_each: int) -> tuple[Ten
             smallest = smallest - (smallest @ basis.T) @ basis
     else:
         full = jacobian.T @ jacobian if is_wide else gram
-        _, all_vectors = torch.linalg.eigh(full)
+        _, all_vectors = symmetric_eigen(full)
         smallest = all_vectors[:, :n_each].T
     ends = []
     for end in (largest, smallest):
@@ -544,7 +593,7 @@ def krylov_pair(
         vector = _orthonormal(vector, basis[:, :count], start.roll(-number, dims=1))
         here = slice(n_locked, count)
         small = basis[:, here] @ moved[:, here].transpose(1, 2)
-        values, rotation = torch.linalg.eigh((small + small.transpose(1, 2)) / 2)
+        values, rotation = symmetric_eigen((small + small.transpose(1, 2)) / 2)
         turned = rotation.transpose(1, 2) @ basis[:, here]
         products = rotation.transpose(1, 2) @ moved[:, here]
         if is_largest:
@@ -558,7 +607,7 @@ def krylov_pair(
             now = vectors, value, residual
         result = now
         largest = torch.maximum(scale, values.amax(dim=1))
-        is_done = result[2] <= spectrum.tolerance * largest
+        is_done = (result[2] <= spectrum.tolerance * largest) | result[2].isnan()
         if is_last or width < _WIDTH or bool(is_done.all()):
             break
         kept = slice(n_locked, n_locked + _KEPT)

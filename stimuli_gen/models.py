@@ -63,21 +63,23 @@ class StagedModel:
     ----------
     network : torch.nn.Module
         Takes normalized images, returns logits (b, n_classes), alone or in a tuple, list, mapping
-        or dataclass: there it is the entry called ``logits``, else the only tensor of that shape.
+        or any object: there it is the entry or attribute ``logits``, else the only tensor of that
+        shape. Without classes it returns a tensor of any shape (b, …), alone or as the only one.
     stages : mapping of str to str
         Stage name to module path, early to late. The path ``"softmax"`` is the softmax of the
         output.
     preprocessing : Preprocessing
         Input size, resize rule, mean and std.
     class_names : tuple of str
-        Names of the classes, one an output.
+        Names of the classes, one an output; none for a network without classes whose outputs
+        nobody numbers.
     name, weights : str
         What to call the network and its weights in tables.
     trained : bool
         False stamps "untrained" on everything made with it.
     has_classes : bool
-        False for a network whose outputs are an embedding and no classes: what needs classes
-        refuses it.
+        False for a network whose outputs are an embedding or a map and no classes: what needs
+        classes refuses it.
     precision : {"bfloat16", "float32"}, optional
         Type that the weights of a fast copy (`stimuli_gen.fast.fast_model`) were cast to. Images,
         activations, logits and gradients are float32 in any case. Not given for the exact network.
@@ -162,7 +164,7 @@ class StagedModel:
         Returns
         -------
         int
-            As many as class names.
+            As many as class names; 0 for a network without classes whose outputs nobody numbers.
         """
         return len(self.class_names)
 
@@ -229,20 +231,12 @@ class StagedModel:
         Returns
         -------
         Tensor
-            (b, n_classes); differentiable with respect to the images.
+            (b, n_classes); of a network without classes its output, one row an image;
+            differentiable with respect to the images.
         """
-        output = self.network(self._normalized(images))
-        if not isinstance(output, Tensor):  # the logits are somewhere in it, or nowhere
-            named = _entries(output)
-            alike = {}
-            for value in named.values():
-                is_tensor = isinstance(value, Tensor)
-                if is_tensor and tuple(value.shape[1:]) == (self.n_classes,):
-                    alike[id(value)] = value
-            if isinstance(named.get("logits"), Tensor):
-                output = named["logits"]
-            elif len(alike) == 1:
-                (output,) = alike.values()
+        output = _logits_in(self.network(self._normalized(images)), self.n_classes)
+        if not self.has_classes and isinstance(output, Tensor) and output.ndim > 2:
+            output = output.flatten(1)
         if self.precision == "bfloat16":
             return output.float()
         return output
@@ -406,8 +400,8 @@ def refuse_embeddings(*models: StagedModel) -> None:
     without = [model.name for model in models if not model.has_classes]
     if without:
         raise InputError(
-            f"{name_ids(without)} has no classes: the output is an embedding; give a network with "
-            "classes, or match and compare its stages."
+            f"{name_ids(without)} has no classes: the output is an embedding or a map; give a "
+            "network with classes, or match and compare its stages."
         )
 
 
@@ -439,7 +433,28 @@ def _entries(output: Any) -> dict[str, Any]:
         return dict(zip(names, output, strict=True))
     if is_dataclass(output):
         return dict(vars(output))
+    if hasattr(output, "logits"):
+        return {"logits": output.logits}
     return {}
+
+
+def _logits_in(output: Any, n_classes: int) -> Any:
+    """Take the logits out of what a network returns; where they are not clear, return it all.
+
+    The number of classes is 0 where it is not known, or there are none.
+    """
+    if isinstance(output, Tensor):
+        return output
+    named = _entries(output)
+    if isinstance(named.get("logits"), Tensor):
+        return named["logits"]
+    tensors = {id(value): value for value in named.values() if isinstance(value, Tensor)}
+    rows = [value for value in tensors.values() if value.ndim == 2]
+    if n_classes:
+        rows = [value for value in rows if value.shape[1] == n_classes]
+    elif not rows:
+        rows = list(tensors.values())
+    return rows[0] if len(rows) == 1 else output
 
 
 class _Stage(nn.Module):
@@ -469,7 +484,7 @@ def stage_model(
     name: str | None = None,
     weights: str = UNKNOWN_WEIGHTS,
     trained: bool | None = None,
-    has_classes: bool = True,
+    has_classes: bool | None = None,
     device: str | torch.device = "cpu",
 ) -> StagedModel:
     """Make a `StagedModel` of a private copy of a network; the caller's module is not touched.
@@ -477,9 +492,9 @@ def stage_model(
     Parameters
     ----------
     network : torch.nn.Module
-        Any image classifier that takes normalized images and returns logits, alone or among other
-        things (see `StagedModel`). Of a `torch.nn.DataParallel`, and of a compiled module, the
-        network inside is taken.
+        Any network that takes normalized images and returns logits, an embedding or a map, alone or
+        among other things (see `StagedModel`). Of a `torch.nn.DataParallel`, and of a compiled
+        module, the network inside is taken.
     stages : mapping of str to str, optional
         Stage name → module path, early to late; ``"softmax"`` for the softmax of the output. By
         default the units of depth (`stimuli_gen.depth_units`) through which every path from the
@@ -489,8 +504,8 @@ def stage_model(
         network has one; else ImageNet's mean and standard deviation, bilinear, at 224 pixels or,
         where the network does not run on these, the first common input size at which it does.
     class_names : sequence of str, optional
-        Names of the classes, one an output. By default, or where it is empty, the outputs are
-        numbered from 0.
+        Names of the classes, one an output; empty for a network without classes. By default a row
+        of outputs is numbered from 0.
     name : str, optional
         Name of the network in tables; by default that of its class.
     weights : str
@@ -498,8 +513,9 @@ def stage_model(
     trained : bool, optional
         Whether the weights were trained. By default False, so that nothing made with weights of
         unknown origin passes for the work of a trained network.
-    has_classes : bool
-        Whether the outputs are classes; False for an embedding.
+    has_classes : bool, optional
+        Whether the outputs are classes; False for an embedding. By default they are where
+        `class_names` names them or the output is a row, (1, n) for one image.
     device : str or torch.device
         Where the copy goes.
 
@@ -544,9 +560,8 @@ def stage_model(
             f"({preprocessing.interpolation}), center {height} x {width}, mean "
             f"{preprocessing.mean}, std {preprocessing.std}"
         )
-    if not class_names:
-        class_names = _numbered_outputs(private, label, preprocessing.size)
-        assumed.append(f"class_names are the numbers 0 to {len(class_names) - 1}")
+    class_names, supposed = _classes(private, label, preprocessing, class_names, has_classes)
+    assumed += supposed
     if weights == UNKNOWN_WEIGHTS:
         assumed.append(f"weights are called '{UNKNOWN_WEIGHTS}'")
     if trained is None:
@@ -560,7 +575,7 @@ def stage_model(
         name=label,
         weights=weights,
         trained=bool(trained),
-        has_classes=has_classes,
+        has_classes=bool(class_names) if has_classes is None else has_classes,
     )
     if stages is None:
         from stimuli_gen.depth import stages_at_cuts  # a module that needs StagedModel
@@ -572,6 +587,32 @@ def stage_model(
     if assumed:
         _LOG.warning("%s: assumed that %s.", label, "; ".join(assumed))
     return replace(model, once=_differentiable_once(model), assumed=tuple(assumed))
+
+
+def _classes(
+    network: nn.Module,
+    name: str,
+    preprocessing: Preprocessing,
+    class_names: Sequence[str] | None,
+    has_classes: bool | None,
+) -> tuple[tuple[str, ...], list[str]]:
+    """Name the classes, if there are any, and say what is assumed of them."""
+    if class_names:
+        return tuple(class_names), []
+    assumed = []
+    numbers, output = _numbered_outputs(network, name, preprocessing.size)
+    names = numbers if class_names is None else ()
+    if has_classes and not names:
+        raise InputError(
+            f"{name} is said to have classes, and has no row of outputs or class_names is empty; "
+            "leave has_classes out, or give a module around it that returns logits (1, n_classes)."
+        )
+    if names:
+        what = "outputs" if has_classes is False else "class_names"
+        assumed.append(f"{what} are the numbers 0 to {len(names) - 1}")
+    elif class_names is None and has_classes is None:
+        assumed.append(f"it has no classes: it gives {output} for one image")
+    return names, assumed
 
 
 def unwrapped(network: nn.Module) -> tuple[nn.Module, str]:
@@ -654,28 +695,28 @@ def _gray_output(network: nn.Module, size: tuple[int, int]) -> Any:
         return network(image)
 
 
-def _numbered_outputs(network: nn.Module, name: str, size: tuple[int, int]) -> tuple[str, ...]:
-    """Name the outputs of a network by their numbers."""
+def _numbered_outputs(
+    network: nn.Module, name: str, size: tuple[int, int]
+) -> tuple[tuple[str, ...], str]:
+    """Name a network's row of outputs by their numbers, and say what it gives for one image.
+
+    There are no names where the output is no row.
+    """
     try:
         output = _gray_output(network, size)
     except Exception as error:  # a user's code may raise anything
         if out_of_memory(error):
             raise
         raise _refusal(name, network, size, error) from error
-    entries = {"logits": output} if isinstance(output, Tensor) else _entries(output)
-    if "logits" in entries:
-        entries = {"logits": entries["logits"]}
-    rows = {}
-    for value in entries.values():
-        if isinstance(value, Tensor) and value.ndim == 2 and len(value) == 1:
-            rows[id(value)] = value
-    if len(rows) != 1:
+    logits = _logits_in(output, 0)
+    if not isinstance(logits, Tensor) or logits.ndim < 2 or len(logits) != 1:
         raise InputError(
-            f"{name} gives {_described(output)} for one image, so the number of its classes is not "
-            "clear; give class_names, or a module around it that returns logits (1, n_classes)."
+            f"{name} gives {_described(output)} for one image, so its output is not clear; put a "
+            "module around it whose forward returns logits (1, n_classes), or the one tensor "
+            "(1, …) that is its output."
         )
-    (logits,) = rows.values()
-    return tuple(str(number) for number in range(logits.shape[1]))
+    names = range(logits.shape[1] if logits.ndim == 2 else 0)
+    return tuple(str(number) for number in names), str(tuple(logits.shape))
 
 
 def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
@@ -950,10 +991,11 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
     if not isinstance(output, Tensor):
         raise InputError(
             f"{model.name} gives {_described(output)} for one image; the logits, a tensor of (1, "
-            f"{model.n_classes}), are not clear in it; put a module around it whose forward "
+            f"{model.n_classes or 'n'}), are not clear in it; put a module around it whose forward "
             "returns them alone."
         )
-    if tuple(output.shape) != (1, model.n_classes):
+    is_row = output.ndim == 2 and len(output) == 1
+    if not is_row or output.shape[1] != (model.n_classes or output.shape[1]):
         cure = "give one name for each output"
         if output.ndim != 2:
             cure = (
@@ -992,6 +1034,8 @@ def _described(output: Any) -> str:
     """Say what a network returned, with the shapes in it."""
     if output is None:
         return "nothing"
+    if isinstance(output, Tensor):
+        return f"a tensor of {tuple(output.shape)}"
     shapes = []
     for name, value in _entries(output).items():
         shape = type(value).__name__

@@ -183,6 +183,20 @@ def run(words: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _longer_option(error: cyclopts.CycloptsError) -> tuple[str, str] | None:
+    """Find an option in whose name all words of an unknown one stand, as --steps in --max-steps."""
+    import cyclopts
+
+    if not isinstance(error, cyclopts.UnknownOptionError):
+        return None
+    unknown = (error.token.keyword or error.token.value).partition("=")[0]
+    words = set(unknown.strip("-").split("-"))
+    for argument in error.argument_collection:
+        if words < set(argument.name.strip("-").split("-")):
+            return unknown, argument.name
+    return None
+
+
 def _what_is_wrong(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
     """Say what is wrong with the words of a command line, and the cure."""
     import cyclopts
@@ -208,6 +222,8 @@ def _what_is_wrong(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
     if isinstance(error, cyclopts.CoercionError) and error.token is not None:
         given = f"{error.token.keyword}={error.token.value}"
         return f"{given}: this option takes no value; write {error.token.keyword} alone."
+    if longer := _longer_option(error):
+        return f"Unknown option: {longer[0]}. Did you mean {longer[1]}? ({named} --help)"
     message = " ".join(str(error).partition(" Available commands:")[0].split())
     return f"{message} {named} --help lists what there is."
 

@@ -44,7 +44,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "mode": ("neurometamer.run_options:MODES",),
     "model": MODELS,
     "models": MODELS,
-    "models show name": MODELS,
+    "models show name": (*MODELS, "neurometamer.zoo:MODEL_SETS"),
     "models check name": MODELS,
     "models fetch names": (*MODELS, "neurometamer.zoo:MODEL_SETS"),
     "networks": MODELS,

@@ -408,6 +408,12 @@ def two_names(models: str | Sequence[str]) -> list[str]:
     ['alexnet', 'vgg19']
     """
     names = expand_sets(models)
+    text = models if isinstance(models, str) else ",".join(models)
+    if len(names) == 1 and text.count(names[0]) > 1:
+        raise InputError(
+            f"{names[0]} is named twice, and no network disagrees with itself; name two different "
+            "ones."
+        )
     if len(names) != 2:
         named = name_ids(names) or "none"
         raise InputError(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from neurometamer.arguments import checked
+from neurometamer.errors import InputError
 from neurometamer.zoo import (
     MODEL_SETS,
     NetworkCheck,
@@ -21,6 +23,7 @@ from neurometamer.zoo import (
 from neurometamer.zoo.fetching import address_of, find_weights, weights_folder
 from neurometamer.zoo.table import TRAININGS, WORKS
 
+_LOG = logging.getLogger(__name__)
 _WIDTH = 100
 
 
@@ -76,25 +79,28 @@ def models_list(*, csv: bool = False) -> str:
 
 @checked
 def models_show(name: str) -> str:
-    """Show all that is known of a network, without building it.
+    """Show all that is known of a network, or of those of a set, without building them.
 
     Parameters
     ----------
     name : str
         Name of a network: one of ``neurometamer models list``, ``timm:NAME``,
-        ``torchvision:NAME``, ``robustbench:CORPUS/THREAT/NAME``, or a TOML file.
+        ``torchvision:NAME``, ``robustbench:CORPUS/THREAT/NAME``, or a TOML file; or of a set.
 
     Returns
     -------
     str
-        One line a fact.
+        One line a fact, an empty line between networks.
 
     Examples
     --------
     >>> print(models_show("resnet18_robust").splitlines()[9])
     training: adversarial (trained on adversarial images), Linf, epsilon 4/255
     """
-    known_as, entry = find_entry(name)
+    names = expand_sets([name])
+    if len(names) > 1:
+        return "\n\n".join(models_show(member) for member in names)
+    known_as, entry = find_entry(names[0])
     cut = entry.preprocessing
     mean = ", ".join(f"{value:g}" for value in cut.mean)
     std = ", ".join(f"{value:g}" for value in cut.std)
@@ -141,8 +147,10 @@ def models_fetch(
     """Download the default weights of networks once, and check them.
 
     A download that was cut off goes on; what has another digest, is a web page or does not fit the
-    network is thrown away. Proxies are those of the environment; NEUROMETAMER_MIRROR is an address
-    that has all files under their names, NEUROMETAMER_OFFLINE=1 forbids downloads in all commands.
+    network is thrown away. A file that holds more than tensors is kept unread, with a script for
+    you to run where you trust it. Proxies are those of the environment; NEUROMETAMER_MIRROR is an
+    address that has all files under their names, NEUROMETAMER_OFFLINE=1 forbids downloads in all
+    commands.
 
     Parameters
     ----------
@@ -158,15 +166,35 @@ def models_fetch(
     list of Path
         The files, in the order of the networks; networks with random weights have none.
 
+    Raises
+    ------
+    InputError
+        When the weights of some are not here and cannot be downloaded, after all others are.
+
     Examples
     --------
     >>> [file.name for file in models_fetch("efficientnet_lite0")]
     ['efficientnet-lite0-57934424.pth']
     """
     files = []
-    for name in expand_sets(names):
-        if find_entry(name)[1].training != "none":
+    refusals = {}
+    entries = {name: find_entry(name)[1] for name in expand_sets(names)}
+    wanted = [name for name, entry in entries.items() if entry.training != "none"]
+    for name in wanted:
+        try:
             files.append(fetch_weights(name, offline=offline, progress=progress))
+        except InputError as error:
+            refusals[name] = error
+    if len(wanted) == 1:
+        for refusal in refusals.values():
+            raise refusal
+    if refusals:
+        for refusal in refusals.values():
+            _LOG.warning("%s", refusal)
+        raise InputError(
+            f"{len(refusals)} of {len(wanted)} networks have no weights here "
+            f"({', '.join(refusals)}); the lines above say why and what to do."
+        )
     return files
 
 

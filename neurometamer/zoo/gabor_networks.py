@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from neurometamer.errors import unknown_name
 
 Noise = Literal["none", "gaussian", "neuronal"]
 """What is added to the responses of V1: nothing; Gaussian noise of one standard deviation; Gaussian
@@ -159,12 +161,19 @@ class VOneBlock(nn.Module):
         Standard deviation of Gaussian noise, in the unit of the responses.
     seed : int
         Seed of the filters and of the noise outside of training.
+
+    Raises
+    ------
+    InputError
+        When the noise is unknown.
     """
 
     GAIN = 25.0
 
     def __init__(self, noise: Noise = "none", noise_sd: float = 4.0, seed: int = 0) -> None:
         super().__init__()
+        if noise not in get_args(Noise):
+            raise unknown_name("noise", noise, get_args(Noise))
         self.noise, self.noise_sd, self.seed = noise, noise_sd, seed
         first, second = v1_filters(seed)
         padding = first.shape[-1] // 2
@@ -469,7 +478,8 @@ def hmax(size: int = 250, num_classes: int = 1000) -> nn.Module:
     """Build HMAX with a linear readout (Riesenhuber & Poggio 1999; Serre et al. 2007, section 2).
 
     Gabor filters, their local maxima, likeness to stored patches of these, and the maxima of that,
-    on gray images. Scales, sizes and patches are those of Serre et al. (2007), table 1.
+    on gray images. Scales and pools are those of Serre et al. (2007), table 1; there are 400
+    patches of each of 8 sizes, as in the authors' universal set of patches, not of the table's 4.
 
     Parameters
     ----------

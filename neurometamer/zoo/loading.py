@@ -17,8 +17,17 @@ from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest_file
 from neurometamer.zoo.fetching import fetch_weights, find_weights
 from neurometamer.zoo.random_weights import RANDOM_WEIGHTS, randomize
-from neurometamer.zoo.sources import build_network, find_entry, model_entry
-from neurometamer.zoo.table import GREY, MODEL_SETS, MODELS, NO_FILE, Weights, expand_sets
+from neurometamer.zoo.sources import SOURCES, build_network, find_entry, model_entry
+from neurometamer.zoo.table import (
+    GREY,
+    MODEL_SETS,
+    MODELS,
+    NO_FILE,
+    ModelEntry,
+    Weights,
+    expand_sets,
+    imagenet_classes,
+)
 from neurometamer.zoo.weights import load_into, read_weights
 
 if TYPE_CHECKING:
@@ -142,13 +151,7 @@ def load_model(
         path = find_weights(entry) or fetch_weights(name)
         refuse_other_file(path, entry)
         load_into(network, read_weights(path), entry, path)
-        kind = "" if entry.training == "standard" else entry.training
-        if entry.trained_on == "imagenet":
-            kind = kind or "imagenet"
-        elif entry.trained_on:
-            kind = f"{kind}, trained on {entry.trained_on}".lstrip(", ")
-        kind = kind or "own"
-        tag = f"{kind} ({path.name})"
+        tag = f"{_kind_of_weights(entry)} ({path.name})"
     else:
         path = Path(weights)
         load_into(network, read_weights(path), entry, path)
@@ -157,11 +160,11 @@ def load_model(
         network,
         stages=entry.stages or None,
         preprocessing=entry.preprocessing,
-        class_names=entry.classes(),
+        class_names=entry.classes() or None,
         name=known_as,
         weights=tag,
         trained=not is_random,
-        has_classes=entry.has_classes,
+        has_classes=None if entry.has_classes else False,
         device=target,
     )
     if entry.color == "gray":
@@ -199,6 +202,19 @@ def refuse_other_file(path: Path, entry: ModelEntry) -> None:
             "says: it is damaged, or of another training; copy it again, or repeat the command "
             "that made it, which goes on from its checkpoint."
         )
+
+
+def _kind_of_weights(entry: ModelEntry) -> str:
+    """Say what default weights were trained on, as far as it is known: a user's are no ImageNet."""
+    is_own = Path(entry.weights_file).is_absolute()
+    if entry.training == "standard" and entry.classes is imagenet_classes and not is_own:
+        return "imagenet"
+    if entry.library in SOURCES and entry.training == "standard":
+        return entry.weights_tag or entry.training
+    if is_own and entry.trained_on:
+        kind = "" if entry.training == "standard" else f"{entry.training}, "
+        return f"{kind}trained on {entry.trained_on}"
+    return entry.training
 
 
 @checked

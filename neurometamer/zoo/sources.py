@@ -7,6 +7,7 @@ Every function and command that takes the name of a network takes any of these n
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib
 import importlib.util
@@ -25,6 +26,7 @@ from neurometamer.zoo.table import (
     ENTRY_KEYS,
     GREY,
     LIBRARIES,
+    MODEL_SETS,
     MODELS,
     PIXELS,
     ModelEntry,
@@ -45,7 +47,14 @@ OTHER_NAMES = (
     "timm:NAME and torchvision:NAME are the networks of these libraries, FILE.toml is your own"
 )
 N_IMAGENET = 1000
+_OWN_PIXELS = {"transform_input": True, "init_weights": False}
+_WITH_WEIGHTS = {"googlenet": _OWN_PIXELS, "inception_v3": _OWN_PIXELS}
+"""Arguments that torchvision itself adds where networks have its weights: these go from ImageNet's
+mean and std to their own."""
+_LANGUAGE = ("clip", "siglip", "vit_pe")
+"""Parts of the names of timm's networks that give an embedding for captions."""
 _OWN_KEYS = ("name", "import", "weights", "class_names")
+_WHAT_IS_BUILT = frozenset(("import", "library", "architecture", "arguments"))
 
 
 # ------------------------------------------------------------------------------------ the libraries
@@ -55,8 +64,9 @@ def _with_known_stages(entry: ModelEntry) -> ModelEntry:
     """Give a network the stages of the table, where that has the architecture."""
     for known in MODELS.values():
         if (known.library, known.architecture) == (entry.library, entry.architecture):
-            entry = replace(entry, parameters=known.parameters, depths=known.depths)
-            entry = replace(entry, cites=known.cites[:1], output=known.output)
+            if known.arguments == entry.arguments:
+                entry = replace(entry, parameters=known.parameters)
+            entry = replace(entry, depths=known.depths, cites=known.cites[:1])
             return replace(entry, stages=known.stages)
     return entry
 
@@ -87,11 +97,21 @@ def _timm_entry(name: str) -> ModelEntry:
     interpolation, notes = config.interpolation, ""
     if interpolation not in INTERPOLATIONS:
         interpolation, notes = "bicubic", f"resized bicubic in place of {config.interpolation}"
+    if config.crop_mode != "center":
+        notes = "; ".join(
+            filter(None, [notes, f"its center is seen, not all ({config.crop_mode})"])
+        )
     url = file = ""
     if config.hf_hub_id:
         tag = config.hf_hub_id.partition("/")[2]
         file = f"{tag}.safetensors"
         url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
+    is_usual = config.num_classes == N_IMAGENET
+    is_embedding, training = not config.num_classes, "standard"
+    if not is_usual and any(part in architecture for part in _LANGUAGE):
+        is_embedding, training = True, "language"
+    elif is_embedding:
+        training = "self-supervised"
     entry = ModelEntry(
         library="timm",
         architecture=architecture,
@@ -109,7 +129,10 @@ def _timm_entry(name: str) -> ModelEntry:
         license=config.license or "",
         reference=config.paper_name or "",
         notes=notes,
-        classes=imagenet_classes if config.num_classes == N_IMAGENET else tuple,
+        training=training,
+        output="embedding" if is_embedding else "classes",
+        arguments={} if is_usual else {"num_classes": config.num_classes},
+        classes=imagenet_classes if is_usual else tuple,
     )
     return _with_known_stages(entry)
 
@@ -151,7 +174,10 @@ def _torchvision_entry(name: str) -> ModelEntry:
         sha256=digest,
         license="BSD-3-Clause (torchvision)",
         reference=weights.meta.get("recipe", ""),
+        arguments=_WITH_WEIGHTS.get(architecture, {}),
     )
+    if architecture == "googlenet":  # torchvision's number is without auxiliary classifiers
+        entry = replace(entry, parameters=None)
     return _with_known_stages(entry)
 
 
@@ -199,7 +225,8 @@ def read_own_network(path: str | Path) -> tuple[str, ModelEntry]:
           to be that; ``trained_on`` names the images that they were trained on;
         - ``color``: ``"gray"`` where the network sees luminance only, wherever it is used;
         - ``name``: name in tables, by default that of the file;
-        - ``class_names``: ``"imagenet"``, or a list; by default numbers, or those of ``like``.
+        - ``class_names``: ``"imagenet"``, or a list, empty for a network without classes; by
+          default those of ``like``, or, where the output is a row, numbers.
 
     Returns
     -------
@@ -225,7 +252,13 @@ def read_own_network(path: str | Path) -> tuple[str, ModelEntry]:
     >>> name, entry.architecture, entry.preprocessing.mean
     ('mine', 'resnet18', (0.5, 0.5, 0.5))
     """
-    path = Path(path)
+    return _read_own(Path(path), ())
+
+
+def _read_own(path: Path, after: tuple[Path, ...]) -> tuple[str, ModelEntry]:
+    """Read a user's network; `after` are the files that are like it."""
+    if path.resolve() in after:
+        raise InputError(f"{path} is like itself ({name_ids(after)}); name another network there.")
     with reading(path, "a TOML file") as file:
         settings = tomllib.loads(file.read_text(encoding="utf-8"))
     known = (*_OWN_KEYS, *ENTRY_KEYS)
@@ -234,7 +267,9 @@ def read_own_network(path: str | Path) -> tuple[str, ModelEntry]:
             error = unknown_name("key", key, known)
             raise InputError(f"{path}: {error}")
     try:
-        entry = _own_entry(settings, path)
+        entry = _own_entry(settings, path, (*after, path.resolve()))
+    except InputError:
+        raise
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path}: a value is of another kind than its key wants ({error}); see "
@@ -243,20 +278,14 @@ def read_own_network(path: str | Path) -> tuple[str, ModelEntry]:
     return str(settings.get("name", path.stem)), entry
 
 
-def _own_entry(settings: Mapping[str, Any], path: Path) -> ModelEntry:
+def _own_entry(settings: Mapping[str, Any], path: Path, read: tuple[Path, ...]) -> ModelEntry:
     """Make the entry of a user's network."""
     given = {key: value for key, value in settings.items() if key in ENTRY_KEYS}
     like = given.pop("like", None)
     more: dict[str, Any] = {}
     if like is not None:
-        like = _from_folder(str(like), path)
-        base = model_entry(like)
-        cut = base.preprocessing
-        inherited = {key: getattr(base, key) for key in ENTRY_KEYS if hasattr(base, key)}
-        inherited |= {"mean": cut.mean, "std": cut.std, "interpolation": cut.interpolation}
-        inherited |= {"size": cut.size, "resize": cut.resize}
-        if "pixels" in given:
-            del inherited["mean"], inherited["std"]
+        base = _base_of(str(like), path, read)
+        inherited = _inherited(base, settings)
         given = {**inherited, **given}
         more["classes"] = base.classes
     if "import" in settings:
@@ -280,13 +309,46 @@ def _own_entry(settings: Mapping[str, Any], path: Path) -> ModelEntry:
         given |= {"weights_file": str(file), "weights_url": "", "weights_package": ""}
         given |= {"weights_tag": "", "sha256": str(settings.get("sha256", ""))}
         given["trained_on"] = str(settings.get("trained_on", ""))
-    names = settings.get("class_names")
-    if names is not None:
-        fixed = tuple(str(name) for name in names)
-        more["classes"] = imagenet_classes if names == "imagenet" else lambda: fixed
+    if (names := settings.get("class_names")) is not None:
+        given["output"], more["classes"] = _named_classes(names, settings, path)
     size = given.setdefault("size", 224)
     given.setdefault("resize", round(max([size] if isinstance(size, int) else size) / 0.875))
     return entry_of(given, PIXELS, **{"classes": tuple, **more})
+
+
+def _base_of(like: str, path: Path, read: tuple[Path, ...]) -> ModelEntry:
+    """Read the entry of the network that a user's network is like."""
+    like = _from_folder(like, path)
+    file = like.removesuffix(GREY)
+    return _read_own(Path(file), read)[1] if file.endswith(".toml") else model_entry(like)
+
+
+def _inherited(base: ModelEntry, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """List what a user's network takes over from another, as keys of a TOML file."""
+    cut = base.preprocessing
+    inherited = {key: getattr(base, key) for key in ENTRY_KEYS if hasattr(base, key)}
+    inherited |= {"mean": cut.mean, "std": cut.std, "interpolation": cut.interpolation}
+    inherited |= {"size": cut.size, "resize": cut.resize}
+    if "pixels" in settings:
+        del inherited["mean"], inherited["std"]
+    if not _WHAT_IS_BUILT.isdisjoint(settings):
+        del inherited["parameters"]
+    return inherited
+
+
+def _named_classes(
+    names: Any, settings: Mapping[str, Any], path: Path
+) -> tuple[str, Callable[[], tuple[str, ...]]]:
+    """Read class_names: the kind of output, and what lists the names."""
+    if not names:
+        return "embedding", tuple
+    output = str(settings.get("output", "classes"))
+    if names == "imagenet":
+        return output, imagenet_classes
+    if isinstance(names, str):
+        raise InputError(f"{path}: class_names is '{names}'; give \"imagenet\" or a list of names.")
+    fixed = tuple(str(name) for name in names)
+    return output, lambda: fixed
 
 
 def _from_folder(name: str, path: Path) -> str:
@@ -363,15 +425,16 @@ def build_imported(place: str, **arguments: Any) -> Any:
             spec.loader.exec_module(module)
         else:
             module = importlib.import_module(module_name)
-    except Exception as error:  # a user's code may raise anything
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         raise InputError(
-            f"{module_name} cannot be imported: {one_line(error)}; correct it, or import."
+            f"{module_name} cannot be imported: {one_line(error)}; correct it, or import (a file "
+            "beside the TOML file is FILE.py:NAME)."
         ) from error
     if not hasattr(module, name):
         raise unknown_name(f"name in {module_name}", name, [*vars(module)])
     network = getattr(module, name)
-    if not isinstance(network, nn.Module):
-        network = network(**arguments)
+    is_built = isinstance(network, nn.Module)  # the user's own stays as it is
+    network = copy.deepcopy(network) if is_built else network(**arguments)
     if not isinstance(network, nn.Module):
         raise InputError(
             f"{place} gives a {type(network).__name__}, not a torch.nn.Module; name a function "
@@ -436,8 +499,8 @@ def find_entry(name: str) -> tuple[str, ModelEntry]:
     Returns
     -------
     name : str
-        Key of `MODELS`, ``timm:…`` or ``torchvision:…`` as it was given, or the name that a TOML
-        file gives; without `GREY`.
+        Key of `MODELS`, ``timm:…``, ``torchvision:…`` or ``robustbench:…`` as it was given, or the
+        name that a TOML file gives; without `GREY`.
     entry : ModelEntry
         The entry.
 
@@ -467,6 +530,13 @@ def find_entry(name: str) -> tuple[str, ModelEntry]:
         return (named[0] if named else known), entry
     if known.endswith(".toml"):
         return read_own_network(known)
+    if known.startswith("set:") and known not in MODEL_SETS:
+        raise unknown_name("set of networks", known, MODEL_SETS)
+    if known in MODEL_SETS:
+        raise InputError(
+            f"{known} is a set of networks, and one is asked for; name one of them: "
+            f"{', '.join(MODEL_SETS[known])}."
+        )
     near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.8)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     raise InputError(

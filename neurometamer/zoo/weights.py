@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.errors import InputError, name_ids
+from neurometamer.errors import HoldsCode, InputError, name_ids
 from neurometamer.reading import check_npz, check_plain_file, one_line
 from neurometamer.zoo.table import ModelEntry
 
 if TYPE_CHECKING:
     import torch
+
+_LOG = logging.getLogger(__name__)
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
@@ -26,11 +29,11 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     Parameters
     ----------
     path : path-like
-        ``.pth``/``.pt`` (read without running code; the weights may lie anywhere among other
-        entries: where there are several, the first of `WRAPPERS` counts), ``.npz`` or
-        ``.safetensors``. `load_model` also takes the weights out of wrappers around the network,
-        whose names stand before those of its parameters (``module.``, ``model.``, ``_orig_mod.``,
-        ``module.attacker.model.`` …).
+        ``.npz``, ``.safetensors``, or, whatever its suffix, a file of `torch.save` (read without
+        running code; the weights may lie anywhere among other entries: where there are several, the
+        first of `WRAPPERS` counts). `load_model` also takes the weights out of wrappers around the
+        network, whose names stand before those of its parameters (``module.``, ``model.``,
+        ``_orig_mod.``, ``module.attacker.model.`` …).
 
     Returns
     -------
@@ -40,7 +43,8 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     Raises
     ------
     InputError
-        Missing file, unknown suffix, or a file that holds something else.
+        Missing file, or one that holds something else; `HoldsCode` where it holds more than
+        tensors.
 
     Examples
     --------
@@ -56,7 +60,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
     path = Path(path)
     suffix = path.suffix.lower()
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         raise InputError(
             f"weights file {path} does not exist; give a .pth, .npz or .safetensors file, or "
             "'random'."
@@ -73,8 +77,9 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
             return importlib.import_module("safetensors.torch").load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every reader has its own errors for a broken file
-        raise InputError(
-            f"weights file {path} cannot be read as a state dict: {_why_unreadable(error)}"
+        kind = HoldsCode if _unknown_global(error) else InputError
+        raise kind(
+            f"weights file {path} cannot be read as a state dict: {_why_unreadable(error, path)}"
         ) from error
     return _state_dict_in(state, path)
 
@@ -179,24 +184,35 @@ def _tensor_dicts(
             yield from _tensor_dicts(value, (*path, key))
 
 
-def _why_unreadable(error: Exception) -> str:
-    """Return why a file cannot be read, without a library's advice to run the code in it."""
+def _unknown_global(error: Exception) -> str:
+    """Return the function or class that a file of torch.save asks for; empty where it is not so."""
+    name = r"(?:GLOBAL|class|Unsupported global:?)\s+(?:GLOBAL\s+)?([\w.]+)"
+    known = re.search(name, str(error)) if _is_of_pickle(error) else None
+    return known[1] if known else ""
+
+
+def _is_of_pickle(error: Exception) -> bool:
     text = str(error)
-    if type(error).__name__ == "UnpicklingError" or "weights_only" in text or "Unpickler" in text:
-        name = r"(?:GLOBAL|class|Unsupported global:?)\s+(?:GLOBAL\s+)?([\w.]+)"
-        if unknown := re.search(name, text):
-            return (
-                f"it holds more than tensors ({unknown[1]}), and reading that would run code from "
-                "the file. Save the tensors alone where you trust the file: "
-                "torch.save(network.state_dict(), FILE), or the script that "
-                "neurometamer.zoo.resave_script(FILE) writes."
-            )
-        return "it is no file of torch.save, or a damaged one."
-    if isinstance(error, (LookupError, AttributeError, UnicodeError)):  # the unpickler got lost
-        return "it is no file of torch.save, or a damaged one."
-    if isinstance(error, EOFError) or "PytorchStreamReader" in text or "enforce fail" in text:
-        return "it is empty, cut off, or no file of torch.save; copy it again."
-    return one_line(error)
+    is_lost = isinstance(error, (LookupError, AttributeError, UnicodeError))
+    is_named = type(error).__name__ == "UnpicklingError" or "weights_only" in text
+    return is_lost or is_named or "Unpickler" in text
+
+
+def _why_unreadable(error: Exception, path: Path) -> str:
+    """Return why a file cannot be read, without a library's advice to run the code in it."""
+    if unknown := _unknown_global(error):
+        code = f"import neurometamer.zoo as zoo; print(zoo.resave_script({str(path)!r}))"
+        return (
+            f"it holds more than tensors ({unknown}), and reading that would run code from the "
+            "file. Save the tensors alone where you trust the file: "
+            "torch.save(network.state_dict(), FILE), or with the script that this writes: "
+            f'python -c "{code}" > resave.py'
+        )
+    if isinstance(error, InputError):
+        return str(error)
+    if _is_of_pickle(error):
+        return "it is no file of torch.save, or a damaged one; copy it again."
+    return f"it is cut off, damaged, or of another kind ({one_line(error)}); copy it again."
 
 
 _BESIDE = ("mean", "std", "mu", "sigma", "new_mean", "new_std", "n_averaged", "num_batches_tracked")
@@ -204,6 +220,20 @@ _BESIDE = ("mean", "std", "mu", "sigma", "new_mean", "new_std", "n_averaged", "n
 
 These are their own normalization of pixels, and counters.
 """
+
+
+_WRAPPING = frozenset(("", "_orig_mod", "attacker", "ema", "model", "module", "net", "network"))
+"""Names of wrappers that are taken off without a word."""
+
+
+def _tell_unknown_wrapper(front: str, entry: ModelEntry, path: Path) -> None:
+    if set(front.split(".")) - _WRAPPING:
+        _LOG.warning(
+            "weights file %s: names begin with '%s' there; taken for a wrapper around %s.",
+            path,
+            front,
+            entry.architecture,
+        )
 
 
 def _unwrapped(
@@ -215,7 +245,7 @@ def _unwrapped(
     """
     import torch
 
-    first = next(iter(own))
+    first = next(iter(own), "")
     shares: dict[str, float] = {}
     for key in sorted(given, key=len):
         if key == first or key.endswith(f".{first}"):
@@ -227,6 +257,7 @@ def _unwrapped(
         likely = max(shares, key=lambda front: shares[front], default="")
         return {key.removeprefix(likely): value for key, value in given.items()}
     front = fronts[0]
+    _tell_unknown_wrapper(front, entry, path)
     weights = {key: given[f"{front}{key}"] for key in own}
     for other in fronts[1:]:
         copies = {key: given[f"{other}{key}"] for key in own}
@@ -369,7 +400,9 @@ def _without_counters(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
 
 
 @checked
-def resave_script(path: str | Path, pickle_module: str = "pickle") -> str:
+def resave_script(
+    path: str | Path, pickle_module: str = "pickle", goal: str | Path | None = None
+) -> str:
     """Write a script that saves the tensors of a checkpoint as safetensors.
 
     The script runs whatever code is in the checkpoint: run it only on a file that you trust, for
@@ -381,11 +414,14 @@ def resave_script(path: str | Path, pickle_module: str = "pickle") -> str:
         A checkpoint that `read_weights` refuses because it holds more than tensors.
     pickle_module : str
         Module that the file was saved with: ``"pickle"`` or ``"dill"``.
+    goal : path-like, optional
+        What the script writes; by default a file beside the checkpoint, with the suffix
+        ``.safetensors``.
 
     Returns
     -------
     str
-        Python code; it writes a file beside the checkpoint, with the suffix ``.safetensors``.
+        Python code.
 
     Examples
     --------
@@ -393,6 +429,7 @@ def resave_script(path: str | Path, pickle_module: str = "pickle") -> str:
     import dill as pickle_module
     """
     source = Path(path)
+    goal = source.with_suffix(".safetensors") if goal is None else goal
     return f"""# runs the code in the checkpoint: only for a file that you trust
 import {pickle_module} as pickle_module
 import torch
@@ -408,5 +445,5 @@ tensors = {{}}
 for name, value in content.items():
     if isinstance(value, torch.Tensor):
         tensors[name] = value.contiguous().clone()
-save_file(tensors, {str(source.with_suffix(".safetensors"))!r})
+save_file(tensors, {str(goal)!r})
 """

@@ -184,6 +184,10 @@ def test_only_what_is_given_comes_to_the_function(monkeypatch, invoke, tmp_path)
         ),
         ("compare a b c --join inn", "unknown value of --join 'inn'; did you mean 'inner'?"),
         ("rdm --out x --measur spearman", "Unknown option: --measur. Did you mean --measure?"),
+        (
+            "stimuli controversial a b --steps=3",
+            "Unknown option: --steps. Did you mean --max-steps",
+        ),
         ("rdmm", 'Did you mean "rdm"?'),
         ("stimuli nois", 'Did you mean "noise"?'),
         ("demo --seed many", "--seed is 'many'; give a whole number."),

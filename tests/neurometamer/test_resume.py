@@ -254,3 +254,30 @@ def test_no_command_writes_into_a_folder_in_which_another_works(tmp_path):
                 command(**{**needed, argument: out})
         other.stdin.close()
     assert not out.exists()  # who had the folder made nothing in it
+
+
+@posix
+def test_parts_of_files_of_a_killed_process_are_swept_up(tmp_path):
+    out = tmp_path / "out"
+    code = (
+        "import os, signal, sys\n"
+        "from neurometamer import resume\n"
+        "from neurometamer.store import atomic_path\n"
+        "with resume.alone_in(sys.argv[1]), atomic_path(sys.argv[1] + '/png/a.png') as part:\n"
+        "    part.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    out.mkdir()
+    older, beside = out / ".part-older", out / "job" / ".part-b"
+    write_text(older, "x")
+    os.utime(older, (1, 1))
+    assert subprocess.run([sys.executable, "-c", code, str(out)]).returncode == -signal.SIGKILL
+    (litter,) = (out / "png").iterdir()
+    assert litter.name.startswith(".part-")
+    write_text(beside, "another writes here")
+    with resume.alone_in(out / "job"), resume.alone_in(out):
+        assert not litter.exists()
+        assert older.exists()  # who left that is not known
+    write_text(litter, "x")
+    with resume.alone_in(out):
+        assert litter.exists()  # nobody died

@@ -347,10 +347,44 @@ def test_refused_checkpoints_say_what_differs_and_never_advise_to_run_code(
         with pytest.raises(InputError, match=told) as error:
             load_model("squeezenet1_0", weights=tmp_path / f"{name}.pth", device="cpu")
         assert "weights_only" not in str(error.value)
-    (tmp_path / "page.pth").write_text("<html>not found</html>")
-    with pytest.raises(InputError, match=r"page\.pth is a web page, not the file") as error:
-        load_model("squeezenet1_0", weights=tmp_path / "page.pth", device="cpu")
-    assert "weights_only" not in str(error.value) and "ran" not in capfd.readouterr().out
+    assert "ran" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".npz", ".safetensors"])
+def test_files_that_are_no_weights_say_what_they_are_and_what_to_do(parameters, tmp_path, suffix):
+    from safetensors.torch import save_file
+
+    file = tmp_path / f"x{suffix}"
+    save = {
+        ".pth": lambda: torch.save(parameters, file),
+        ".npz": lambda: np.savez(file, **{key: value.numpy() for key, value in parameters.items()}),
+        ".safetensors": lambda: save_file(parameters, file),
+    }
+    save[suffix]()
+    whole = file.read_bytes()
+    for content, message in {
+        b"<html>not found</html>": "is a web page, not the file",
+        b"": "is empty: download or copy it again",
+        whole[:1000]: "copy it again",
+        whole[: len(whole) // 2]: "copy it again",
+        b"neither this nor that" * 9: "(copy it again|no file of torch)",
+    }.items():
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=message) as error:
+            read_weights(file)
+        assert "\n" not in str(error.value) and "weights_only" not in str(error.value)
+    file.unlink()
+    file.symlink_to(file)
+    with pytest.raises(InputError, match=r"cannot be opened: .*; correct its name"):
+        read_weights(file)
+
+
+def test_a_wrapper_that_nobody_knows_is_told(parameters, tmp_path, caplog):
+    for front, n_told in {"module.model.": 0, "other.": 1}.items():
+        torch.save(_front(front, parameters), tmp_path / "x.pth")
+        load_model("squeezenet1_0", weights=tmp_path / "x.pth", device="cpu")
+        told = [record.getMessage() for record in caplog.records]
+        assert sum("names begin with 'other.' there" in text for text in told) == n_told
 
 
 def test_weights_are_found_wherever_they_lie_and_told_where_they_are_not_clear(tmp_path):

@@ -6,15 +6,25 @@ import io
 import json
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from neurometamer.cli import main
 from neurometamer.errors import InputError
-from neurometamer.zoo import MODELS, check_network, fingerprint, load_model, record_fingerprint
+from neurometamer.zoo import (
+    MODEL_SETS,
+    MODELS,
+    check_network,
+    fingerprint,
+    load_model,
+    record_fingerprint,
+)
+from neurometamer.zoo.checking import class_numbers
 from neurometamer.zoo.fingerprints import differs, probe_picture, recorded_fingerprint
 from stimuli_gen import stage_model
 
@@ -120,6 +130,7 @@ def test_a_wrong_mean_is_told_on_the_command_line(tmp_path, monkeypatch, capsys)
     shown = capsys.readouterr()
     assert "preprocessing: wrong" in shown.out
     assert "correct mean, std, resizing" in shown.err
+    assert check_network("efficientnet_lite0_grey").preprocessing == "verified"
     assert _command(monkeypatch, "check", "efficientnet_lite0") == 0
     shown = capsys.readouterr().out
     assert "parameters: 4,652,008" in shown
@@ -185,3 +196,58 @@ def test_top_1_of_labeled_images(lite, shared_data, tmp_path):
     (flat / file).symlink_to(shared_data / "photos_ccby" / file)
     with pytest.raises(InputError, match="has no labels; give one of the columns imagenet_index"):
         check_network("efficientnet_lite0", images=flat, device="cpu")
+
+
+def _own(folder, name, layers, settings=""):
+    (folder / "own.py").write_text(
+        "from torch import nn\n\n\ndef build():\n    return nn.Sequential(" + layers + ")\n"
+    )
+    file = folder / f"{name}.toml"
+    pixels = 'pixels = "half"\nsize = 16\nresize = 16\n'
+    file.write_text(f'import = "own.py:build"\n{pixels}{settings}')
+    return file
+
+
+def test_the_stages_of_a_network_with_few_units_of_depth_are_listed(tmp_path):
+    file = _own(tmp_path, "small", "nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(392, 3)")
+    check = check_network(str(file), weights="random")
+    assert check.stages["stage"].tolist() == ["1", "3"] and not check.problems
+    assert check.depths == {"middle": "1", "late": "3"}
+    assert check.notes == (
+        "early: small has 2 units of depth, so 0.2 is before the first; name one (1, 3).",
+    )
+    assert check.describe()[5] == "output: 3 classes"
+
+
+@pytest.mark.parametrize("settings", ["", "class_names = []\n", 'output = "embedding"\n'])
+def test_a_network_without_classes_is_checked(tmp_path, settings):
+    file = _own(tmp_path, "maps", "nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Conv2d(2, 4, 3)", settings)
+    check = check_network(str(file), weights="random")
+    assert check.output == "no classes" and check.stages["shape"].iloc[-1] == "4 x 12 x 12"
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(tmp_path / "images" / "a" / "x.png")
+    with pytest.raises(InputError, match="maps has no classes"):
+        check_network(str(file), weights="random", images=tmp_path / "images")
+
+
+def test_classes_are_called_by_their_names_also_where_these_are_numbers(tmp_path):
+    names = ["0", "1", "10", "2", "c_4"]
+    file = _own(tmp_path, "digits", "nn.Flatten(), nn.Linear(768, 5)", f"class_names = {names}\n")
+    model = load_model(str(file), weights="random", device="cpu")
+    table = pd.DataFrame({"id": ["a", "b", "c"], "category": ["10", "2", "c_4"]})
+    photographs = SimpleNamespace(table=table)
+    assert class_numbers(model, photographs, "x") == [2, 3, 4]
+    table["imagenet_index"] = ["2", "3", "4"]
+    assert class_numbers(model, photographs, "x") == [2, 3, 4]
+
+
+def test_a_set_is_shown_and_not_checked_as_one(monkeypatch, capsys):
+    assert _command(monkeypatch, "show", "set:cnn") == 0
+    shown = capsys.readouterr().out
+    assert [line for line in shown.splitlines() if line.startswith("name: ")] == [
+        f"name: {name}" for name in MODEL_SETS["set:cnn"]
+    ]
+    assert _command(monkeypatch, "check", "set:cnn") == 2
+    assert "set:cnn is a set of networks, and one is asked for; name one of them: convnext" in (
+        capsys.readouterr().err
+    )

@@ -25,7 +25,7 @@ from stimuli_gen import (
 )
 from stimuli_gen.stimuli import StimulusSet
 
-MESSAGE = "has no classes: the output is an embedding; give a network with classes"
+MESSAGE = "has no classes: the output is an embedding or a map; give a network with classes"
 
 
 def _network(seed, has_classes=False):

@@ -15,9 +15,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from neurometamer.errors import InputError
-from neurometamer.zoo import MODELS, fetch_weights, load_model
+from neurometamer.commands import models_fetch
+from neurometamer.errors import HoldsCode, InputError
+from neurometamer.zoo import MODELS, check_network, fetch_weights, load_model
 from neurometamer.zoo.fetching import address_of, download
+from neurometamer.zoo.sources import build_network
 
 NAME = "squeezenet1_0"
 FILE = MODELS[NAME].weights_file
@@ -187,7 +189,7 @@ def test_what_is_not_the_file_is_refused_and_not_kept(server, cache, content, mo
         (content[:-1] + b"x", own.sha256, rf"has the SHA-256 .*, not {own.sha256}"),
         (content[: len(content) // 2], "", r"cannot be read as a state dict"),
         (other.getvalue(), "", r"does not fit squeezenet1_0: missing .*; unexpected"),
-        (b"cos\nsystem\n(S'true'\ntR.", "", r"cannot be read as a state dict"),
+        (b"neither this nor that", "", r"cannot be read as a state dict"),
     ]
     for given, digest, message in refused:
         server.files[FILE] = given
@@ -239,3 +241,44 @@ def test_two_processes_do_not_write_one_file(server, tmp_path):
             download(f"{server.url}/x.pt", tmp_path / "x.pt")
     download(f"{server.url}/x.pt", tmp_path / "x.pt")
     assert (tmp_path / "x.pt").read_bytes() == b"weights"
+
+
+def test_a_file_that_holds_more_than_tensors_is_kept_with_a_script(
+    server, cache, content, monkeypatch
+):
+    monkeypatch.setitem(MODELS, NAME, replace(MODELS[NAME], sha256=""))
+    network = build_network(NAME, MODELS[NAME])
+    network.load_state_dict(torch.load(io.BytesIO(content)))
+    whole = io.BytesIO()
+    torch.save({"model": network, "epoch": 3}, whole)
+    server.files[FILE] = whole.getvalue()
+    unread, script = cache / f"unread-{FILE}", cache / f"resave-{FILE.removesuffix('.pth')}.py"
+    for _ in range(2):  # the second time nothing is downloaded
+        with pytest.raises(HoldsCode, match=rf"kept unread: {unread}\. .*run: python {script}"):
+            fetch_weights(NAME)
+    assert len(server.asked) == 1
+    assert sorted(path.name for path in cache.iterdir()) == sorted([unread.name, script.name])
+    assert unread.read_bytes() == whole.getvalue()
+    exec(compile(script.read_text(), "script", "exec"), {})
+    model = load_model(NAME, device="cpu")
+    assert model.weights == f"imagenet ({FILE}.safetensors)"
+    wanted = load_model(NAME, weights="random", seed=5, device="cpu").network.state_dict()
+    assert all(torch.equal(value, wanted[key]) for key, value in model.network.state_dict().items())
+    check = check_network(NAME, device="cpu")
+    assert f"{FILE}.safetensors was saved again from {FILE}" in check.notes and not check.problems
+
+
+def test_an_address_that_is_none_leaves_nothing(cache, monkeypatch):
+    monkeypatch.setenv("NEUROMETAMER_MIRROR", "notaurl")
+    with pytest.raises(InputError, match="unknown url type"):
+        fetch_weights(NAME)
+    assert list(cache.iterdir()) == []
+    assert address_of(MODELS["efficientnet_lite0"]) == ""  # its package has it
+
+
+def test_all_networks_of_a_set_without_weights_are_named(server, cache, caplog):
+    with pytest.raises(InputError, match=r"^2 of 3 networks have no weights .*\(resnet18, alexnet"):
+        models_fetch(["resnet18", NAME, "alexnet_robust"])
+    assert (cache / FILE).is_file()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2 and "resnet18-" in told[0] and "alexnet_linf_8" in told[1]

@@ -148,7 +148,8 @@ def test_the_robust_networks_of_the_paper_are_known_by_their_names_on_robustbenc
         ("robustbench:imagenett/Linf/x", r"unknown data set of RobustBench .*'imagenet'"),
         ("robustbench:cifar10/linf/x", r"unknown threat model of RobustBench .*'Linf'"),
         ("robustbench:cifar10/Linf", r"is not robustbench:CORPUS/THREAT/NAME; write that"),
-        ("set:cnn", "unknown model 'set:cnn'"),
+        ("set:cnn", "set:cnn is a set of networks, and one is asked for; name one of them: conv"),
+        ("set:cnm", "unknown set of networks 'set:cnm'; did you mean 'set:cnn'"),
         ("resnet5O", "did you mean 'resnet50'"),
         ("nowhere.toml", r"nowhere\.toml does not exist"),
         ("caffe:net", r"timm:NAME and torchvision:NAME .* FILE\.toml"),
@@ -345,6 +346,9 @@ def test_a_network_like_another_differs_in_what_the_file_says(tmp_path):
         ('like = "resnet5O"', "did you mean 'resnet50'"),
         ('like = "resnet18"\ntraining = "robust"', "unknown training 'robust'"),
         ('library = "timm"\narchitecture = "nope"\nsize = 64', "timm cannot build nope"),
+        ('like = "mine.toml"', r"mine\.toml is like itself"),
+        ('like = "resnet18"\nclass_names = "imagenette"', r"class_names is 'imagenette'; give"),
+        ('like = "vone_alexnet"\narguments = { noise = "gausian" }', "unknown noise 'gausian'"),
     ],
 )
 def test_unusable_descriptions_say_what_to_correct(own, content, message):
@@ -463,7 +467,9 @@ def test_safetensors_and_files_with_code_that_are_saved_again(tmp_path, capfd):
     network = build_network("squeezenet1_0", MODELS["squeezenet1_0"])
     network.load_state_dict(state)
     torch.save({"model": network, "epoch": 3}, tmp_path / "whole.pt")
-    with pytest.raises(InputError, match=r"more than tensors .*resave_script\(FILE\)") as error:
+    with pytest.raises(
+        InputError, match=r"more than tensors .*resave_script\('.*whole\.pt'\)"
+    ) as error:
         load_model("squeezenet1_0", weights=tmp_path / "whole.pt", device="cpu")
     assert "\n" not in str(error.value)
     exec(compile(resave_script(tmp_path / "whole.pt"), "script", "exec"), {})
@@ -476,3 +482,47 @@ def test_safetensors_and_files_with_code_that_are_saved_again(tmp_path, capfd):
     broken.write_bytes((tmp_path / "plain.safetensors").read_bytes()[:1000])
     with pytest.raises(InputError, match=r"broken\.safetensors cannot be read as a state dict"):
         read_weights(broken)
+
+
+def test_inception_networks_see_the_pixels_that_their_weights_want():
+    model = load_model("torchvision:googlenet", weights="random", device="cpu")
+    seen = []
+    first = model.network.conv1.conv
+    hook = first.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
+    images = torch.rand(1, 3, 224, 224)
+    model.logits(images)
+    hook.remove()
+    torch.testing.assert_close(seen[0], (images - 0.5) / 0.5)  # Inception's mean and std
+    assert model_entry("torchvision:inception_v3").arguments["transform_input"]
+
+
+def test_timms_networks_have_as_many_outputs_as_their_weights():
+    entry = model_entry("timm:mixer_b16_224.miil_in21k")
+    assert entry.arguments == {"num_classes": 11221} and entry.has_classes
+    assert entry.parameters is None and entry.stages == MODELS["mixer_base"].stages
+    assert entry.classes() == ()
+    embedding = model_entry("timm:vit_small_patch14_dinov2")
+    assert (embedding.output, embedding.training) == ("embedding", "self-supervised")
+    assert model_entry("timm:resnet50_clip.openai").training == "language"
+    assert model_entry("timm:beitv2_base_patch16_224.in1k_ft_in22k_in1k").arguments == {}
+    squashed = model_entry("timm:convnext_base.fb_in22k_ft_in1k_384")
+    assert "its center is seen, not all (squash)" in squashed.notes
+
+
+def test_networks_of_the_user_are_not_called_imagenet(own, tmp_path):
+    loaded = load_model(str(own), weights="random", device="cpu")
+    torch.save(loaded.network.state_dict(), tmp_path / "w.pth")
+    text = own.read_text()
+    own.write_text(f'{text}weights = "w.pth"\n')
+    assert load_model(str(own), device="cpu").weights == "standard (w.pth)"
+    own.write_text(f'{text}weights = "w.pth"\ntraining = "stylized"\n')
+    assert load_model(str(own), device="cpu").weights == "stylized (w.pth)"
+
+
+def test_parameters_are_not_taken_over_from_a_network_of_other_arguments(tmp_path):
+    file = tmp_path / "three.toml"
+    file.write_text(
+        'like = "resnet18"\narguments = { num_classes = 3 }\nclass_names = ["a", "b", "c"]\n'
+    )
+    _, entry = read_own_network(file)
+    assert entry.parameters is None and entry.stages == MODELS["resnet18"].stages

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,14 @@ from stimuli_gen import (
     write_pictures,
 )
 from stimuli_gen.eigendistortions import rayleigh_quotients
-from stimuli_gen.jacobians import SOLVERS, Products, Spectrum, in_double
+from stimuli_gen.jacobians import (
+    SOLVERS,
+    Products,
+    Spectrum,
+    by_syevr,
+    in_double,
+    symmetric_eigen,
+)
 
 STD = np.array([0.2, 0.3, 0.25])
 
@@ -287,3 +296,40 @@ def test_what_does_not_fit_is_refused(rectified, photographs, tmp_path):
         confirm_eigendistortions(dead, made, photographs, folder)
     with pytest.raises(InputError, match="no set of eigendistortions"):
         confirm_eigendistortions(rectified, photographs, photographs, folder)
+
+
+def test_eigenvalues_that_repeat_hundreds_of_times_are_found_whatever_torch_does():
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((2, 30, 300))
+    matrices = np.zeros((2, 260, 260))  # most units are silent, as after a ReLU
+    matrices[:, 100:130, 100:130] = rows @ rows.transpose(0, 2, 1)
+    expected = np.linalg.eigvalsh(matrices)
+    broken = matrices.copy()
+    broken[1, 5, 7] = np.nan
+    for solve in (symmetric_eigen, by_syevr):
+        values, vectors = solve(torch.from_numpy(matrices))
+        np.testing.assert_allclose(values, expected, atol=1e-11 * expected.max())
+        again = vectors @ torch.diag_embed(values) @ vectors.transpose(1, 2)
+        np.testing.assert_allclose(again, matrices, atol=1e-11 * expected.max())
+    values, vectors = symmetric_eigen(torch.from_numpy(broken))
+    np.testing.assert_allclose(values[0], expected[0], atol=1e-11 * expected.max())
+    assert values[1].isnan().all() and vectors[1].isnan().all() and vectors[0].isfinite().all()
+
+
+class Contrast(nn.Module):
+    """The length of the steps from pixel to pixel in each part: it has no gradient where all are 0."""
+
+    def forward(self, maps):
+        steps = maps[..., 1:] - maps[..., :-1]
+        return nn.functional.avg_pool2d(steps.square(), 8).sqrt()
+
+
+@pytest.mark.parametrize("method", SOLVERS)
+def test_photographs_without_a_gradient_are_named(method, photographs):
+    layers = nn.Conv2d(3, 4, 1), Contrast(), nn.Flatten(), nn.Linear(48, 2)
+    model = staged(layers, 32, "1")
+    images = photographs.images.copy()
+    images[1] = 0.5
+    with pytest.raises(InputError, match="is not finite at ") as error:
+        eigendistortions(model, replace(photographs, images=images), stage="here", method=method)
+    assert photographs.ids[1] in str(error.value)

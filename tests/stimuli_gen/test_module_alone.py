@@ -94,7 +94,6 @@ def test_what_is_given_is_not_assumed(alone, caplog):
         )
     assert model.assumed == () and not caplog.text and model.trained
     assert model.digest == alone.digest  # neither name nor the way of saying it changes the numbers
-    assert stage_model(seeded(), class_names=[]).n_classes == 10
 
 
 def test_a_network_says_its_own_preprocessing():
@@ -115,8 +114,11 @@ def test_a_network_says_its_own_preprocessing():
     ("network", "match"),
     [
         (nn.Conv2d(1, 2, 3), "first convolution sees 1 channel.*give the network's preprocessing"),
-        (nn.Conv2d(3, 2, 3), r"gives a Tensor for one image.*give class_names"),
-        (seeded(wrap=lambda logits: (logits, 2 * logits)), "gives a tuple .*give class_names"),
+        (nn.Conv2d(3, 2, 3), r"no module inside it has weights and runs; name stages"),
+        (
+            seeded(wrap=lambda logits: (logits, 2 * logits)),
+            "gives a tuple .* its output is not clear; put",
+        ),
         (nn.Linear(7, 2), "cannot run on images of .*No input of 224 x 224, .* works either"),
     ],
 )
@@ -174,3 +176,58 @@ def test_metamers_and_their_criteria(alone, photographs, tmp_path):
     assert set(table["png_top1"]) <= set(alone.class_names)
     pairs = same_class(alone, photographs.images, np.asarray(metamers.images))
     assert pairs["same_class_16"].isna().all() and pairs["same_class_1000"].notna().all()
+
+
+class Answer:
+    """What is no tuple, no mapping and no dataclass, as libraries have it."""
+
+    def __init__(self, logits):
+        self.logits = logits
+
+
+def test_any_object_with_logits_is_understood(alone):
+    wrapped = stage_model(seeded(wrap=Answer))
+    images = torch.rand(2, 3, 32, 32)
+    assert wrapped.n_classes == 10 and wrapped.has_classes
+    assert torch.equal(wrapped.logits(images), alone.logits(images))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda logits: logits[:, :, None, None].expand(-1, -1, 2, 3),
+        lambda logits: (logits[:, :, None, None].expand(-1, -1, 2, 3), None),
+    ],
+)
+def test_a_network_that_gives_a_map_has_no_classes(wrap):
+    model = stage_model(seeded(wrap=wrap))
+    assert not model.has_classes and model.class_names == () and model.n_classes == 0
+    assert "it has no classes: it gives (1, 10, 2, 3) for one image" in model.assumed
+    assert list(model.stages) == ["act", "second", "head"]
+    assert model.logits(torch.rand(2, 3, 32, 32)).shape == (2, 60)
+    images = packaged_photographs(model.preprocessing)
+    images = images.select(ids=images.ids[:1])
+    made = model_metamers(model, images, stage="act", seed=0, steps=2, preset="fast")
+    assert "top1_name" not in made.table or not made.table["top1_name"].astype(bool).any()
+    with pytest.raises(InputError, match="has no classes: the output is an embedding or a map"):
+        model.probabilities(torch.rand(1, 3, 32, 32))
+
+
+def test_no_class_names_are_no_classes():
+    model = stage_model(seeded(), class_names=())
+    assert not model.has_classes and model.logits(torch.rand(1, 3, 32, 32)).shape == (1, 10)
+    for arguments in ({"class_names": ()}, {"wrap": lambda logits: logits[:, :, None, None]}):
+        network = seeded(wrap=arguments.pop("wrap", lambda logits: logits))
+        with pytest.raises(InputError, match="said to have classes, and has no row"):
+            stage_model(network, has_classes=True, **arguments)
+    with pytest.raises(InputError, match=r"a tensor of \(\) for one image, so its output is not"):
+        stage_model(seeded(wrap=lambda logits: logits.mean()))
+    with pytest.raises(InputError, match=r"a tuple \(0 \(1, 10\), 1 \(1, 3\)\).* is not clear"):
+        stage_model(seeded(wrap=lambda logits: (logits, logits[:, :3])), class_names=())
+
+
+def test_a_network_without_weights_needs_named_stages():
+    pixels = nn.Sequential(nn.Flatten())
+    with pytest.raises(InputError, match="no module inside it has weights and runs"):
+        stage_model(pixels)
+    assert stage_model(pixels, stages={"pixels": "0"}, class_names=()).digest
