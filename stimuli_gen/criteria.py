@@ -194,13 +194,14 @@ def judge(
         weights, stage, null_pairs (0 without a null), class_criterion (one of
         `stimuli_gen.categories.CLASS_CRITERIA`: 16 categories where the network has ImageNet's
         classes, own classes where it has others, none for an embedding); then, each with the prefix
-        ``float_`` and ``png_``: loss (`inversion_loss`); spearman, pearson, snr_db_power and snr_db_amplitude,
-        each also with the suffixes ``_above_null`` (larger than that quantile of the null) and
-        ``_exceedance`` (`NullDistribution.exceedance`); same_class_1000, same_class_16,
-        same_class_16_mean_prob, same_class, the one of them that is the network's criterion
-        (`same_class`); top1, category16 and those of the reference; valid, the two criteria
-        together: same_class, and above the null in Spearman, Pearson and ratio; missing where one
-        of them could not be judged, so always for an embedding. Last ``valid`` (that of the picture, which is what people see) and ``why_not``.
+        ``float_`` and ``png_``: loss (`inversion_loss`); spearman, pearson, snr_db_power and
+        snr_db_amplitude, each also with the suffixes ``_above_null`` (larger than that quantile of
+        the null) and ``_exceedance`` (`NullDistribution.exceedance`); same_class_1000,
+        same_class_16, same_class_16_mean_prob, same_class, the one of them that is the network's
+        criterion (`same_class`); top1, category16 and those of the reference; valid, the two
+        criteria together: same_class, and above the null in Spearman, Pearson and ratio; missing
+        where one of them could not be judged, so always for an embedding. Last ``valid`` (that of
+        the picture, which is what people see) and ``why_not``.
 
     Raises
     ------

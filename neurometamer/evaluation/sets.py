@@ -420,7 +420,8 @@ def _stored_flags(table: pd.DataFrame) -> pd.DataFrame:
 def _columns_of(table: pd.DataFrame, name: str) -> list[str]:
     """List a column and those of single networks and stages, whose names go on."""
     start = f"{name}_"
-    return [column for column in table if column == name or str(column).startswith(start)]
+    names = map(str, table.columns)
+    return [column for column in names if column == name or column.startswith(start)]
 
 
 def _criteria_of_class(table: pd.DataFrame) -> str:
