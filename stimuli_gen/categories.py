@@ -15,11 +15,15 @@ artificial neural networks. Nature Neuroscience 26:2017-2034.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids, unknown_name
+
+if TYPE_CHECKING:
+    from stimuli_gen.models import StagedModel
 
 N_IMAGENET = 1000
 """Classes of ILSVRC-2012, whose order every ImageNet network shares."""
@@ -159,3 +163,34 @@ def to_sixteen(probabilities: np.ndarray, rule: str = "first_mapped") -> np.ndar
         )
     places = RULES_16[rule](scores)
     return np.array(CATEGORIES)[places]
+
+
+CLASS_CRITERIA: Mapping[str, tuple[str, str]] = {
+    "16 categories": ("same_class_16", "category16"),
+    "own classes": ("same_class_1000", "top1"),
+    "none": ("", ""),
+}
+"""By what a network must see a metamer and its reference alike, to the columns of
+`stimuli_gen.same_class` that say whether it does, and what it sees (that of the reference ends in
+``_reference``). ``16 categories``: the same of them, as Feather et al. (2023) ask. ``own classes``:
+the same first class of the network's own. ``none``: an embedding cannot be asked."""
+
+
+def class_criterion(model: StagedModel) -> str:
+    """Choose the criterion of class by which a network's metamers are judged.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+
+    Returns
+    -------
+    str
+        One of `CLASS_CRITERIA`: ``16 categories`` where it has ImageNet's 1,000 classes (1,000
+        classes are taken for these), ``own classes`` where it has others, ``none`` where its output
+        is an embedding.
+    """
+    if not model.has_classes:
+        return "none"
+    return "16 categories" if model.n_classes == N_IMAGENET else "own classes"

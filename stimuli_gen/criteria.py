@@ -3,6 +3,9 @@
 Feather et al. (2023) keep an image when the network that it was made for gives it the same of 16
 categories as its reference, and its responses match the reference's better than those of any pair
 of different images, by Spearman's rho, by Pearson's r and by the signal-to-noise ratio (`judge`).
+The 16 categories are made of ImageNet's classes: a network with other classes must give the image
+the same first class of its own, and an embedding, which has none, is not judged by class, so that
+its metamers are neither valid nor failed (`stimuli_gen.categories.class_criterion`).
 Here the criteria are taken twice: of the float pixels, and of the 8-bit picture that people are
 shown. The generator and the check of its files use the same functions (`judge_metamers`), in
 batches of one size, whatever the generator's: so the picture in memory and the file read back get
@@ -32,7 +35,7 @@ from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.store import file_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import batch_shape, images_at_once, rows_in_batches
-from stimuli_gen.categories import N_IMAGENET, to_sixteen
+from stimuli_gen.categories import CLASS_CRITERIA, class_criterion, to_sixteen
 from stimuli_gen.matching import Match
 from stimuli_gen.models import StagedModel, predict
 from stimuli_gen.similarity import CRITERIA, METRICS, finite_responses, inversion_loss
@@ -76,6 +79,8 @@ def same_class(
         2023), ``same_class_16_mean_prob`` (rule ``mean_prob``); ``top1_reference`` and ``top1``
         class names; ``category16_reference`` and ``category16``. Where the network has not
         ImageNet's 1,000 classes, the columns of the 16 categories are missing values.
+        ``same_class`` is the criterion of the network: ``same_class_16`` where it has ImageNet's
+        classes, ``same_class_1000`` where it has others, missing where it has none.
 
     Raises
     ------
@@ -114,8 +119,10 @@ def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) ->
         "top1": "",
         "category16_reference": "",
         "category16": "",
+        "same_class": unknown,
     }
-    if not model.has_classes:
+    criterion = class_criterion(model)
+    if criterion == "none":
         return pd.DataFrame(columns)
     for probabilities in (before, after):
         rows = range(len(probabilities))
@@ -126,13 +133,15 @@ def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) ->
     columns["same_class_1000"] = first == now
     columns["top1_reference"] = names[first]
     columns["top1"] = names[now]
-    if model.n_classes == N_IMAGENET:
+    if criterion == "16 categories":
         was, is_now = to_sixteen(before), to_sixteen(after)
         columns["same_class_16"] = was == is_now
         columns["category16_reference"] = was
         columns["category16"] = is_now
         rule = "mean_prob"
         columns["same_class_16_mean_prob"] = to_sixteen(before, rule) == to_sixteen(after, rule)
+    flag, _ = CLASS_CRITERIA[criterion]
+    columns["same_class"] = columns[flag]
     flags = [name for name in columns if name.startswith("same_class")]
     return pd.DataFrame(columns).astype(dict.fromkeys(flags, "boolean"))
 
@@ -182,13 +191,17 @@ def judge(
     -------
     pandas.DataFrame
         One row a metamer and network, networks in the order given: id, reference_id, model,
-        weights, stage, null_pairs (0 without a null); then, each with the prefix ``float_`` and
-        ``png_``: loss (`inversion_loss`); spearman, pearson, snr_db_power and snr_db_amplitude,
-        each also with the suffixes ``_above_null`` (larger than that quantile of the null) and
-        ``_exceedance`` (`NullDistribution.exceedance`); same_class_1000, same_class_16,
-        same_class_16_mean_prob (`same_class`); top1, category16 and those of the reference; valid,
-        the two criteria together: same_class_16, and above the null in Spearman, Pearson and ratio.
-        Last ``valid`` (that of the picture, which is what people see) and ``why_not``.
+        weights, stage, null_pairs (0 without a null), class_criterion (one of
+        `stimuli_gen.categories.CLASS_CRITERIA`: 16 categories where the network has ImageNet's
+        classes, own classes where it has others, none for an embedding); then, each with the prefix
+        ``float_`` and ``png_``: loss (`inversion_loss`); spearman, pearson, snr_db_power and
+        snr_db_amplitude, each also with the suffixes ``_above_null`` (larger than that quantile of
+        the null) and ``_exceedance`` (`NullDistribution.exceedance`); same_class_1000,
+        same_class_16, same_class_16_mean_prob, same_class, the one of them that is the network's
+        criterion (`same_class`); top1, category16 and those of the reference; valid, the two
+        criteria together: same_class, and above the null in Spearman, Pearson and ratio; missing
+        where one of them could not be judged, so always for an embedding. Last ``valid`` (that of
+        the picture, which is what people see) and ``why_not``.
 
     Raises
     ------
@@ -252,6 +265,7 @@ def judge(
             "weights": model.weights,
             "stage": stage,
             "null_pairs": 0 if null is None else len(null.pairs),
+            "class_criterion": class_criterion(model),
         }
         numbers = pd.concat(parts, ignore_index=True)
         table = pd.concat([pd.DataFrame(identity), numbers], axis=1)
@@ -395,7 +409,7 @@ def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
     """Put the criteria together, and say which were not met."""
     reasons: dict[str, list[str]] = {}
     for prefix in ("float", "png"):
-        wanted = ["same_class_16", *(f"{name}_above_null" for name in CRITERIA)]
+        wanted = ["same_class", *(f"{name}_above_null" for name in CRITERIA)]
         flags = table[[f"{prefix}_{name}" for name in wanted]]
         unknown = flags.isna().any(axis=1)
         meets_all = flags.fillna(False).astype(bool).all(axis=1)
@@ -406,13 +420,8 @@ def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
             parts = []
             if row["null_pairs"] == 0:
                 parts.append("no null distribution was given for this network and stage")
-            if not model.has_classes:
+            if row["class_criterion"] == "none":
                 parts.append(f"{model.name} has no classes: its output is an embedding")
-            elif pd.isna(row[f"{prefix}_same_class_16"]):
-                parts.append(
-                    f"{model.name} has not ImageNet's 1,000 classes, of which the 16 categories "
-                    "are made"
-                )
             parts += unmet(row, prefix)
             reasons[prefix].append("; ".join(parts))
     explanations = []
@@ -423,7 +432,7 @@ def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
     return table.assign(valid=table["png_valid"], why_not=explanations)
 
 
-def unmet(row: pd.Series, kind: str) -> list[str]:
+def unmet(row: pd.Series, kind: str, *, class_told: bool = False) -> list[str]:
     """Say which criteria of Feather et al. (2023) an image does not meet.
 
     Criteria that cannot be judged are left out.
@@ -434,6 +443,8 @@ def unmet(row: pd.Series, kind: str) -> list[str]:
         Row of the table of `judge`.
     kind : {"float", "png"}
         The float pixels or the picture.
+    class_told : bool
+        Whether its class has been told already, and is left out.
 
     Returns
     -------
@@ -448,11 +459,11 @@ def unmet(row: pd.Series, kind: str) -> list[str]:
     reasons = []
     if below:
         reasons.append(f"not above the null in {', '.join(below)}")
-    same = row[f"{kind}_same_class_16"]
-    if pd.notna(same) and not same:
-        category = row[f"{kind}_category16"]
-        wanted = row[f"{kind}_category16_reference"]
-        reasons.append(f"{category} to the network, not {wanted}")
+    same = row[f"{kind}_same_class"]
+    if pd.notna(same) and not same and not class_told:
+        _, seen = CLASS_CRITERIA[row["class_criterion"]]
+        now, wanted = row[f"{kind}_{seen}"], row[f"{kind}_{seen}_reference"]
+        reasons.append(f"{now} to the network, not {wanted}")
     return reasons
 
 
@@ -561,8 +572,7 @@ def judge_metamers(
         Where the PNG files are; otherwise the images are rounded as the files would be.
     nulls : sequence of NullDistribution
         Adds the criteria of Feather et al. (2023), see `judge`, for the
-        networks and stages that have one; the 16 categories where the network has ImageNet's
-        classes.
+        networks and stages that have one.
     quantile : float
         Quantile of the nulls, in (0, 1].
 
@@ -578,7 +588,7 @@ def judge_metamers(
         reasons[kind] = [[] for _ in stimuli.ids]
     limits = stimuli.table["max_error"].to_numpy(dtype=float)
     columns: dict[str, Any] = {}
-    losses = {}
+    losses, told = {}, {}
     for end, match in zip(ends(matches), matches, strict=True):
         own = top_class(match.model, references.images)
         seen, loss = {}, {}
@@ -593,6 +603,8 @@ def judge_metamers(
         columns[f"same_class_1000_float{end}"] = same["float"]
         for kind in KINDS:
             _add_reasons(reasons[kind], match, own, seen[kind], loss[kind], limits)
+        of_own = class_criterion(match.model) == "own classes"
+        told[match.model.name] = {kind: of_own & (own != seen[kind]) for kind in KINDS}
         losses[match.model.name] = loss["png"]
     below = {match.model.name: np.zeros(len(stimuli), dtype=bool) for match in matches}
     if nulls:
@@ -611,7 +623,8 @@ def judge_metamers(
         for row, (_, line) in zip(rows, judged.iterrows(), strict=True):
             where = f"{line['model']} {line['stage']}"
             for kind in KINDS:
-                reasons[kind][row] += [f"{where}: {reason}" for reason in unmet(line, kind)]
+                lacking = unmet(line, kind, class_told=told[line["model"]][kind][row])
+                reasons[kind][row] += [f"{where}: {reason}" for reason in lacking]
             not_above = [reason.startswith("not above") for reason in unmet(line, "png")]
             below[line["model"]][row] |= any(not_above)
     return Judgment(columns=columns, reasons=reasons, losses=losses, below_null=below)
@@ -704,16 +717,18 @@ def validity_columns(
     -------
     dict of str to ndarray
         ``<metric>_float``, ``<metric>_png``, ``same_class_16_float``, ``same_class_16_png``,
+        ``same_class_float``, ``same_class_png`` (by the network's ``class_criterion``),
         ``above_null_png`` (all of the paper's metrics) and ``valid``; the names end in network and
-        stage where there are several.
+        stage where there are several, that of ``class_criterion`` in the network.
     """
     columns: dict[str, Any] = {}
     for model, stage in models_and_stages:
         is_own = (judged["model"] == model.name) & (judged["stage"] == stage)
         part = judged[is_own].set_index("id").loc[list(ids)]
         end = f"_{model.name}" if n_networks > 1 else ""
+        columns[f"class_criterion{end}"] = part["class_criterion"].to_numpy()
         end += f"_{stage}" if len(models_and_stages) > n_networks else ""
-        for metric in (*METRICS, "same_class_16"):
+        for metric in (*METRICS, "same_class_16", "same_class"):
             for kind in KINDS:
                 columns[f"{metric}_{kind}{end}"] = part[f"{kind}_{metric}"].to_numpy()
         flags = [f"png_{metric}_above_null" for metric in CRITERIA]

@@ -95,7 +95,9 @@ def model_metamers(
         ``start="image"``.
     nulls : sequence of NullDistribution
         Null distributions of these networks and stages: an image can only succeed when it meets the
-        criteria of Feather et al. (2023), too. See `stimuli_gen.criteria.judge`.
+        criteria of Feather et al. (2023), too. See `stimuli_gen.criteria.judge`: the class is one
+        of 16 categories where the network has ImageNet's classes, its own first class where it has
+        others; where it has none, ``valid`` is missing, and the match alone decides ``success``.
     null_quantile : float
         Quantile of the nulls, in (0, 1], that a match must be above; 1, the maximum, in the paper.
     suffix : str

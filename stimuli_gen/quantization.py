@@ -26,7 +26,7 @@ from torch import Tensor
 from neurometamer.errors import InputError
 from neurometamer.provenance import digest
 from neurometamer.run_options import RunOptions
-from stimuli_gen.categories import CATEGORIES, N_IMAGENET, sixteen_classes, to_sixteen
+from stimuli_gen.categories import CATEGORIES, class_criterion, sixteen_classes, to_sixteen
 from stimuli_gen.criteria import Judgment, judged_at_once, top_class
 from stimuli_gen.matching import Match
 from stimuli_gen.models import predict
@@ -166,8 +166,8 @@ def _lead(values: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _classes_of_categories(match: Match) -> list[Tensor] | None:
-    """List the classes of each of the 16 categories; None without ImageNet's classes."""
-    if match.model.n_classes != N_IMAGENET or not match.model.has_classes:
+    """List the classes of each of the 16 categories; None where these are not the criterion."""
+    if class_criterion(match.model) != "16 categories":
         return None
     table = sixteen_classes()
     classes = []
@@ -407,7 +407,7 @@ class _Asking:
         for match in matches:
             model = match.model
             indices = [-1] * len(photographs)
-            if model.n_classes == N_IMAGENET and model.has_classes:
+            if class_criterion(model) == "16 categories":
                 probabilities = predict(model, photographs, judged_at_once(model.device))
                 names = to_sixteen(probabilities)
                 indices = [CATEGORIES.index(name) for name in names]

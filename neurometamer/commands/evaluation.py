@@ -392,7 +392,8 @@ def evaluate_metamers(
         networks of a set, between commas; the others get ``"default"``.
     nulls : sequence of path-like
         Files of ``neurometamer stimuli null``: metamers are judged by them again. Otherwise their
-        folders say which are valid.
+        folders say which are valid. Metamers of networks without ImageNet's classes are judged by
+        the networks' own first class, those of embeddings are not judged.
     network_table : path-like, optional
         CSV with the column network and one for each of the two factors, for the part ``observers``.
     truth : path-like, optional

@@ -118,7 +118,7 @@ def stimuli_metamer(
         made for different sizes. By default each its own.
     nulls : sequence of path-like
         Files of ``neurometamer stimuli null``, of these networks and stages; without one, ``valid``
-        stays empty.
+        stays empty, as it does for networks without classes (embeddings).
     seed : int
         Seed of all random numbers.
     files : StimulusFileOptions, optional
@@ -415,32 +415,16 @@ def with_validity(
     Returns
     -------
     StimulusSet
-        ``spearman_float``, ``spearman_png`` … and ``valid``; the names end in network and stage
-        where there are several.
+        With the columns of `stimuli_gen.criteria.validity_columns`: ``spearman_float``,
+        ``spearman_png`` … ``same_class_png`` and ``valid``.
     """
-    from stimuli_gen.criteria import judge
-    from stimuli_gen.similarity import METRICS
+    from stimuli_gen.criteria import judge, judged_at, validity_columns
 
-    places = []
-    for network, match in zip(networks, matches, strict=True):
-        known = knows(network, match)
-        places += [(known, stage) for stage in match.stages]
+    places = judged_at(networks, matches)
     judgments = judge(
         places, photographs, judged, nulls=nulls, folder=folder, batch_size=batch_size
     )
-    columns: dict[str, Any] = {}
-    for model, stage in places:
-        is_here = (judgments["model"] == model.name) & (judgments["stage"] == stage)
-        part = judgments[is_here].set_index("id").loc[list(judged.ids)]
-        end = ""
-        if len(matches) > 1:
-            end += f"_{model.name}"
-        if len(places) > len(matches):
-            end += f"_{stage}"
-        for metric in (*METRICS, "same_class_16"):
-            for form in ("float", "png"):
-                columns[f"{metric}_{form}{end}"] = part[f"{form}_{metric}"].to_numpy()
-        columns[f"valid{end}"] = part["valid"].to_numpy()
+    columns = validity_columns(judgments, places, judged.ids, len(matches))
     return replace(judged, table=judged.table.assign(**columns))
 
 
@@ -458,7 +442,7 @@ def of_worst_network(row: Mapping[str, Any]) -> dict[str, Any]:
         Lowest similarity, largest loss, and whether every network agrees; missing where nothing was
         judged.
     """
-    names = ("loss_png", *LOWEST, "same_class_16_png", "valid")
+    names = ("loss_png", *LOWEST, "same_class_png", "valid")
     values: dict[str, list[Any]] = {name: [] for name in names}
     for key, value in row.items():
         if value is None or value != value:  # NaN is not itself
@@ -469,7 +453,7 @@ def of_worst_network(row: Mapping[str, Any]) -> dict[str, Any]:
     summary: dict[str, Any] = {"loss_png": max(map(float, values["loss_png"]), default=None)}
     for name in LOWEST:
         summary[name] = min(map(float, values[name]), default=None)
-    for name in ("same_class_16_png", "valid"):
+    for name in ("same_class_png", "valid"):
         passed = [str(value) in ("True", "1", "1.0") for value in values[name]]
         summary[name] = all(passed) if passed else None
     return summary

@@ -306,7 +306,10 @@ def validity_table(sets: Sequence[MetamerSet]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a set: its names, and the columns of `neurometamer.evaluation.sets.pass_rates`.
+        One row a set: its names, class_criterion (``16 categories`` where its networks have
+        ImageNet's classes, ``own classes`` where they have others, ``none`` for an embedding, whose
+        metamers are not judged by class and so neither valid nor failed; empty where nothing
+        tells), and the columns of `neurometamer.evaluation.sets.pass_rates`.
 
     Examples
     --------
@@ -327,7 +330,8 @@ def validity_table(sets: Sequence[MetamerSet]) -> pd.DataFrame:
     """
     rows = []
     for metamers in sets:
-        rows.append({**metamers.label, **pass_rates(metamers.table)})
+        criterion = {"class_criterion": metamers.class_criterion}
+        rows.append({**metamers.label, **criterion, **pass_rates(metamers.table)})
     return pd.DataFrame(rows)
 
 

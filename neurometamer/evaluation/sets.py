@@ -39,11 +39,14 @@ SET_COLUMNS = ("set", "members", "stage", "setting")
 FLAGS = ("same_class", "above_null", "valid")
 """The two criteria of Feather et al. (2023) of the 8-bit picture, and both together.
 
-They are missing where no network was asked.
+The class is that of the network's criterion, see `stimuli_gen.categories.CLASS_CRITERIA`. They are
+missing where no network was asked, and where it could not say.
 """
 STATES = ("valid", "failed", "not judged")
 STAGE_ORDER = ("early", "middle", "late")
-_STORED = {"same_class": "same_class_16_png", "above_null": "above_null_png", "valid": "valid"}
+_STORED = {"same_class": "same_class_png", "above_null": "above_null_png", "valid": "valid"}
+_FORMERLY = {"same_class": "same_class_16_png"}
+"""Column of metamers that were judged when the 16 categories were the only criterion."""
 _ABOVE = tuple(f"png_{name}_above_null" for name in ("spearman", "pearson", "snr_db_power"))
 
 
@@ -71,6 +74,9 @@ class MetamerSet:
     image_prior : str
         What made them look natural whatever the networks respond to; ``"none"``, or empty where
         they do not tell.
+    class_criterion : str
+        By which criterion of class they were judged, of `stimuli_gen.categories.CLASS_CRITERIA`;
+        joined by ``+`` where networks of the set differ, empty where nothing tells.
 
     Examples
     --------
@@ -102,6 +108,7 @@ class MetamerSet:
     matched: Mapping[str, tuple[str, ...]]
     untrained: tuple[str, ...] = ()
     image_prior: str = ""
+    class_criterion: str = ""
 
     @cached_property
     def reference_digest(self) -> str:
@@ -304,6 +311,7 @@ def metamer_set(
         matched=matched,
         untrained=tuple(untrained),
         image_prior=str(record.get("image_prior", "")),
+        class_criterion=_criteria_of_class(metamers.table if validity is None else validity),
     )
 
 
@@ -397,18 +405,33 @@ def _stored_flags(table: pd.DataFrame) -> pd.DataFrame:
     """
     flags = {}
     for flag, column in _STORED.items():
-        parts = []
-        start = f"{column}_"
-        for name in table.columns:
-            if name == column or str(name).startswith(start):
-                values = table[name]
-                parts.append(_boolean(values))
+        names = _columns_of(table, column)
+        if not names and flag in _FORMERLY:
+            names = _columns_of(table, _FORMERLY[flag])
+        parts = [_boolean(table[name]) for name in names]
         if not parts:
             unknown = pd.Series(pd.NA, table.index, dtype="boolean")
             parts.append(unknown)
         flags[flag] = reduce(operator.and_, parts)
     stored = pd.DataFrame(flags)
     return stored.reset_index(drop=True)
+
+
+def _columns_of(table: pd.DataFrame, name: str) -> list[str]:
+    """List a column and those of single networks and stages, whose names go on."""
+    start = f"{name}_"
+    names = map(str, table.columns)
+    return [column for column in names if column == name or column.startswith(start)]
+
+
+def _criteria_of_class(table: pd.DataFrame) -> str:
+    """Name the criteria of class by which the networks of a set judged."""
+    criteria: list[str] = []
+    for column in _columns_of(table, "class_criterion"):
+        criteria += table[column].dropna().astype(str).tolist()
+    if not criteria and _stored_flags(table)["same_class"].notna().any():
+        return "16 categories"
+    return "+".join(dict.fromkeys(criteria))
 
 
 def _boolean(column: pd.Series) -> pd.Series:
@@ -422,7 +445,10 @@ def _boolean(column: pd.Series) -> pd.Series:
 
 def _flags_of_judge(validity: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     """Combine the results of `stimuli_gen.judge` over the networks of a set."""
-    columns = ["id", "png_same_class_16", *_ABOVE, "png_valid"]
+    same_class = "png_same_class"
+    if same_class not in validity and "png_same_class_16" in validity:
+        same_class = "png_same_class_16"  # of a table that was written when it was the only one
+    columns = ["id", same_class, *_ABOVE, "png_valid"]
     need_columns(validity, columns, "the table of validity", "Make it with stimuli_gen.judge.")
     known = set(validity["id"])
     missing = [name for name in ids if name not in known]
@@ -432,7 +458,7 @@ def _flags_of_judge(validity: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
         )
     above = [_boolean(validity[name]) for name in _ABOVE]
     flags = {
-        "same_class": _boolean(validity["png_same_class_16"]),
+        "same_class": _boolean(validity[same_class]),
         "above_null": reduce(operator.and_, above),
         "valid": _boolean(validity["png_valid"]),
     }

@@ -27,7 +27,7 @@ from neurometamer.report.evaluation_findings import (
     target_text,
     with_value,
 )
-from neurometamer.report.methods import evaluation_methods, evaluation_works
+from neurometamer.report.methods import class_asked, evaluation_methods, evaluation_works
 from neurometamer.report.page import (
     Drawing,
     FigureEntry,
@@ -191,13 +191,13 @@ def _validity_section(report: Report) -> Section:
     of_whom = "all images: nobody judged them."
     if report.validity == "valid":
         of_whom = "valid metamers; failed ones stand apart."
+    table = report.tables["validity"]
     text = (
-        "A metamer is valid when every network of its set gives it the photograph's one of 16 "
-        "classes, and matches it better than any pair of different photographs (Spearman, Pearson "
-        "and signal-to-noise ratio above the largest of the null), in the saved 8-bit picture. "
+        f"A metamer is valid when every network of its set gives it {class_asked(table)} and "
+        "matches it better than any pair of different photographs (Spearman, Pearson and "
+        "signal-to-noise ratio above the largest of the null), in the saved 8-bit picture. "
         f"Numbers on this page are of {of_whom}"
     )
-    table = report.tables["validity"]
     if (table["members"] == table["set"]).all():
         table = table.drop(columns="members")
     grid = folded_grid(table, CAPTIONS["validity"], "validity.csv", limit=40)

@@ -17,7 +17,7 @@ from neurometamer.errors import count_text, name_ids
 from neurometamer.evaluation.sets import MetamerSet, states_of
 from neurometamer.figures.style import format_number, p_text
 from neurometamer.figures.tables import MEAN_OF_EVALUATORS, are_true
-from neurometamer.report.methods import TARGETS
+from neurometamer.report.methods import TARGETS, class_asked
 from neurometamer.report.page import Answer, Example, example_image
 
 
@@ -375,15 +375,18 @@ def answers(report: Report) -> list[Answer]:
     list of Answer
         Those that the tables can give.
     """
-    number, text = "not judged", "No null distribution was given; all images count alike."
+    table = report.tables["validity"]
+    why = "No null distribution was given"
+    if table["pass_above_null"].notna().any():
+        why = "An embedding has no classes to judge by"
+    number, text = "not judged", f"{why}; all images count alike."
     if report.validity == "valid":
-        table = report.tables["validity"]
         n, valid = int(table["n_images"].sum()), int(table["n_valid"].sum())
         worst = table.sort_values("pass_both", kind="stable").iloc[0]
         number = f"{valid} of {n} valid"
         text = (
-            "Same one of 16 classes, and a better match than any pair of different photographs, "
-            f"for every network of the set, in the saved picture. Fewest: {worst['set']}, "
+            f"Every network of the set gives it {class_asked(table)} and matches it better than "
+            f"any pair of different photographs, in the saved picture. Fewest: {worst['set']}, "
             f"{worst['stage']}, {int(worst['n_valid'])} of {int(worst['n_images'])}."
         )
     found = [

@@ -652,8 +652,39 @@ def _metamer_sets(validity: pd.DataFrame, sets: Sequence[MetamerSet], judged: bo
         return f"{text} Their validity was not judged, so all images entered."
     n, valid = int(validity["n_images"].sum()), int(validity["n_valid"].sum())
     return (
-        f"{text} A metamer was valid when, in its 8-bit file, every network of its set gave it the "
-        "photograph's one of 16 classes and responded to it more alike than to any pair of "
-        "different photographs of the null distribution (Spearman, Pearson, signal-to-noise "
-        f"ratio); {valid} of {n} were. Numbers are of these; failed ones are reported apart."
+        f"{text} A metamer was valid when, in its 8-bit file, every network of its set gave it "
+        f"{class_asked(validity)} and responded to it more alike than to any pair of different "
+        "photographs of the null distribution (Spearman, Pearson, signal-to-noise ratio); "
+        f"{valid} of {n} were. Numbers are of these; failed ones are reported apart."
     )
+
+
+def class_asked(validity: pd.DataFrame) -> str:
+    """Say which class of the photograph networks had to give a valid metamer.
+
+    Parameters
+    ----------
+    validity : pandas.DataFrame
+        What `neurometamer.commands.validity_table` counted.
+
+    Returns
+    -------
+    str
+        Part of a sentence.
+    """
+    criteria: set[str] = set()
+    if "class_criterion" in validity:
+        for text in validity["class_criterion"].dropna():
+            criteria.update(str(text).split("+"))
+    if "own classes" not in criteria:
+        asked = "the photograph's one of 16 classes"
+    elif "16 categories" not in criteria:
+        asked = "the photograph's first class, of its own classes,"
+    else:
+        asked = (
+            "the photograph's one of 16 classes (where it has not ImageNet's classes: the "
+            "photograph's first class, of its own)"
+        )
+    if "none" in criteria:
+        asked += " (metamers of an embedding, which has no classes, were not judged)"
+    return asked

@@ -142,7 +142,7 @@ def _metamer_section(study: Study) -> Section | None:
     columns = (
         "made for",
         "same class to all of them",
-        "valid (16 classes, above the null)",
+        "valid (same class to each, above the null)",
         "evaluator",
         "says the photograph's class",
         "has it among its first five",

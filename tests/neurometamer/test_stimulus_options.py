@@ -116,4 +116,4 @@ def test_a_set_is_as_good_as_its_worst_network():
     }
     found = of_worst_network(row)
     assert (found["loss_png"], found["spearman_png"], found["valid"]) == (0.3, 0.7, False)
-    assert found["pearson_png"] is None and found["same_class_16_png"] is None
+    assert found["pearson_png"] is None and found["same_class_png"] is None

@@ -74,7 +74,8 @@ def test_metamers_of_an_embedding_are_judged_by_their_match_alone(photographs):
     null = null_distribution(embedding, photographs, ["1"])
     judged = judge([(embedding, "1")], photographs, made, nulls=[null])
     assert judged["png_spearman_above_null"].notna().all()
-    assert judged["png_same_class_16"].isna().all() and judged["valid"].isna().all()
+    assert judged["png_same_class"].isna().all() and judged["valid"].isna().all()
+    assert (judged["class_criterion"] == "none").all()
     assert judged["why_not"].str.contains("has no classes: its output is an embedding").all()
     # the same weights, called classes, have the same match
     twin = model_metamers([_network(0, True)], photographs, stage="1", steps=300, seed=0)
