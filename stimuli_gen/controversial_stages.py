@@ -29,7 +29,7 @@ from neurometamer.run_options import RunOptions
 from neurometamer.summaries import short_repr
 from stimuli_gen.adversarial import check_photographs, read_saved
 from stimuli_gen.batches import in_batches
-from stimuli_gen.criteria import BATCH
+from stimuli_gen.criteria import judged_at_once
 from stimuli_gen.fast import draft_model
 from stimuli_gen.matching import Match, Stages, match_stages
 from stimuli_gen.models import StagedModel, run_on_device_of
@@ -131,7 +131,7 @@ def bank_profiles(match: Match, bank: StimulusSet) -> Profiles:
     parts = []
     device = match.model.device
     respond = partial(centered_responses, match)
-    for rows, values in in_batches(respond, bank.images, BATCH, device):
+    for rows, values in in_batches(respond, bank.images, judged_at_once(device), device):
         n = rows.stop - rows.start
         parts.append(values[:n])
     responses = torch.cat(parts)
@@ -376,7 +376,7 @@ def _agreements(profiles: Sequence[Profiles], pictures: np.ndarray, others: np.n
     device = first.match.model.device
     parts = []
     for rows, (of_first, of_second) in in_batches(
-        lambda batch: (first(batch), second(batch)), pictures, BATCH, device
+        lambda batch: (first(batch), second(batch)), pictures, judged_at_once(device), device
     ):
         counted = torch.from_numpy(others[rows]).to(device)
         n = rows.stop - rows.start

@@ -23,7 +23,7 @@ from neurometamer.provenance import digest, generator, provenance
 from neurometamer.run_options import RunOptions
 from stimuli_gen.adversarial import check_photographs, read_saved
 from stimuli_gen.batches import arithmetic, gradients_on, images_at_once, images_by_id, in_batches
-from stimuli_gen.criteria import BATCH
+from stimuli_gen.criteria import judged_at_once
 from stimuli_gen.depth import at_stages
 from stimuli_gen.jacobians import (
     SOLVERS,
@@ -464,7 +464,8 @@ def rayleigh_quotients(
         return quotients.detach()
 
     parts = []
-    for rows, values in in_batches(_quotients, (images, changes), BATCH, model.device):
+    size = judged_at_once(model.device)
+    for rows, values in in_batches(_quotients, (images, changes), size, model.device):
         n = rows.stop - rows.start
         parts.append(values[:n].cpu().numpy())
     return np.concatenate(parts).astype(np.float64)

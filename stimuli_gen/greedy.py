@@ -30,9 +30,11 @@ from stimuli_gen.batches import Parts, batch_shape, images_at_once, images_by_id
 from stimuli_gen.models import StagedModel, run_on_device_of
 from stimuli_gen.precision import exact_passes
 from stimuli_gen.stimuli import StimulusSet
+from stimuli_gen.synthesis.batch import LOOK_EVERY
 from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
 from stimuli_gen.synthesis.loop import OnFrame, Pass, box, shown
 from stimuli_gen.targets import choose_targets, refuse_own_class
+from stimuli_gen.transfers import pinned_buffer, send
 
 _SLACK = 1e-4
 """Part of the allowed doubt kept in hand, against the rounding differences of other batch shapes
@@ -101,10 +103,15 @@ def greedy_interference(
     -----
     The folder ``run.resume`` holds finished images, and, once a minute and on Ctrl-C, where the
     others are; the same call goes on from there and ends with the same images. ``run.progress`` is
-    called with (images done, images in all); ``run.on_step`` after each try with a
+    called with (images done, images in all); ``run.on_step`` at each look with a
     `stimuli_gen.synthesis.loop.Pass`: the tries of each image, and minus the logarithm of the
     probability that it has come to; ``run.on_frame`` with (id, tries, image) at the photograph, at
     1, 2, 4, 8 … tries, and at the end.
+
+    Noise of ``run.look_every`` tries goes to the device in one copy, and the host looks once after
+    these (by default each try on a CPU; elsewhere after a quarter of the tries so far, at most
+    `stimuli_gen.synthesis.batch.LOOK_EVERY`). How often it looks changes no image: the first try
+    that reached the threshold is the one that counts.
 
     Examples
     --------
@@ -207,17 +214,21 @@ def _run(
     number = 0
     with exact_passes(), search.checkpoint.at_work() as stop:
         while work.fill():
-            number += 1
-            better = work.attempt()
-            tries, losses = work.tries_and_losses()
-            finished = work.take_finished(better)
-            if run.on_frame is not None:
-                work.show(run.on_frame, finished)
-            for reference_id, (result, accepted) in finished.items():
-                search.checkpoint.put(reference_id, result, accepted=accepted)
-                done[reference_id] = result, accepted
-                if run.progress is not None:
-                    run.progress(len(done), len(ids))
+            tries: dict[str, int] = {}
+            losses: dict[str, float] = {}
+            for tried in work.attempt(run.look_every):
+                number += 1
+                work.count(tried)
+                tries |= work.tries()
+                losses |= work.losses(tried)
+                finished = work.take_finished(tried)
+                if run.on_frame is not None:
+                    work.show(run.on_frame, tried, finished)
+                for reference_id, (result, accepted) in finished.items():
+                    search.checkpoint.put(reference_id, result, accepted=accepted)
+                    done[reference_id] = result, accepted
+                    if run.progress is not None:
+                        run.progress(len(done), len(ids))
             if run.on_step is not None:
                 run.on_step(
                     Pass(
@@ -236,6 +247,17 @@ def _run(
     return {reference_id: done[reference_id] for reference_id in ids}
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Tried:
+    """One try of all slots: the images after it, on the device, and what the host knows of it."""
+
+    images: Tensor
+    score: list[float]
+    best: list[float]
+    probability: list[float]
+    better: list[bool]
+
+
 class _Work:
     """The images at work, in a batch of fixed shape, and those that wait for a slot."""
 
@@ -247,8 +269,6 @@ class _Work:
         self.target = torch.zeros(n_slots, dtype=torch.long, device=device)
         # log P(wrong): rises where P does, and is finer
         self.best = torch.full((n_slots,), -torch.inf, device=device)
-        self.best_seen: list[float] = []
-        self.probability: list[float] = []
         self.parts = Parts(n_slots, size, device)
 
     def fill(self) -> bool:
@@ -274,37 +294,75 @@ class _Work:
             self.best[index] = best
         return any(slot.stimulus_id for slot in self.slots)
 
-    def attempt(self) -> list[bool]:
-        """Try one candidate of each image, keep those that are better, and say which."""
-        settings, shape = self._search.settings, tuple(self.images.shape)
+    def attempt(self, n_tries: int | None) -> list[_Tried]:
+        """Try candidates of each image one after the other, and keep each that is better.
+
+        The host looks once, after the last. No image has more tries than it may.
+        """
+        at_work = [slot for slot in self.slots if slot.stimulus_id is not None]
+        if n_tries is None:
+            n_tries = self._tries_to_look(at_work)
+        most = max(slot.tries for slot in at_work)
+        n_tries = min(n_tries, self._search.settings["max_tries"] - most)
+        noise = self._noise(max(1, n_tries))
+        iterates, numbers = [], []
+        for own_noise in noise:
+            candidates = box(self.images + own_noise)
+            score = self.log_probability(candidates)
+            better = score > self.best
+            self.best = torch.where(better, score, self.best)
+            self.images = torch.where(better.view(-1, 1, 1, 1), candidates, self.images)
+            iterates.append(self.images)
+            numbers.append(torch.stack([score, self.best, self.best.exp(), better.to(score)]))
+        found = torch.stack(numbers).tolist()  # all that the host must know, in one copy
+        tried = []
+        for images, (scores, best, probability, kept) in zip(iterates, found, strict=True):
+            is_kept = [value == 1 for value in kept]
+            tried.append(
+                _Tried(
+                    images=images,
+                    score=scores,
+                    best=best,
+                    probability=probability,
+                    better=is_kept,
+                )
+            )
+        return tried
+
+    def _tries_to_look(self, at_work: list[_Slot]) -> int:
+        """Choose how many tries are taken between two looks: few are for finished images then."""
+        if self.images.device.type == "cpu":
+            return 1
+        mean = sum(slot.tries for slot in at_work) // len(at_work)
+        return max(1, min(LOOK_EVERY, mean // 4))
+
+    def _noise(self, n_tries: int) -> Tensor:
+        """Draw the noise of some tries, each image from its own generator; one copy goes over."""
+        settings, device = self._search.settings, self.images.device
         channels = 1 if settings["shared_channels"] else 3
         amplitude = np.float32(settings["amplitude"] / 255)
-        noise = np.zeros(shape, dtype=np.float32)
+        n_slots, _, *size = self.images.shape
+        buffer = pinned_buffer((n_tries, n_slots, channels, *size), device)
+        noise = buffer.numpy()
+        noise.fill(0)
+        for number, index in np.ndindex(n_tries, n_slots):
+            slot = self.slots[index]
+            if slot.random is not None and slot.tries + number >= 0:
+                drawn = slot.random.random((channels, *size), dtype=np.float32)
+                noise[number, index] = (2 * drawn - 1) * amplitude
+        return send(buffer, device)
+
+    def count(self, tried: _Tried) -> None:
+        """Count a try of each image at work."""
         for index, slot in enumerate(self.slots):
-            if slot.random is not None and slot.tries >= 0:
-                drawn = slot.random.random((channels, *shape[2:]), dtype=np.float32)
-                noise[index] = (2 * drawn - 1) * amplitude
-        candidates = box(self.images + torch.from_numpy(noise).to(self.images))
-        score = self.log_probability(candidates)
-        better = score > self.best
-        best = torch.where(better, score, self.best)
-        # all that the host must know, in one copy
-        numbers = torch.stack([score, best, best.exp(), better.to(score)])
-        scores, self.best_seen, self.probability, kept = numbers.tolist()
-        for slot, value in zip(self.slots, scores, strict=True):
-            if slot.stimulus_id is not None and not np.isfinite(value):
+            if slot.stimulus_id is not None and not np.isfinite(tried.score[index]):
                 raise InputError(
                     f"the probability of '{slot.stimulus_id}' is not a number at try "
                     f"{slot.tries + 1}; check the network with check_model. Finished images are "
                     "kept."
                 )
-        self.images = torch.where(better.view(-1, 1, 1, 1), candidates, self.images)
-        self.best = best
-        is_kept = [value == 1 for value in kept]
-        for slot, is_better in zip(self.slots, is_kept, strict=True):
             slot.tries += 1
-            slot.accepted += is_better
-        return is_kept
+            slot.accepted += tried.better[index]
 
     def log_probability(self, images: Tensor) -> Tensor:
         """Compute log P(wrong class): (n_slots,)."""
@@ -317,40 +375,45 @@ class _Work:
 
         return self.parts(of_rows)
 
-    def tries_and_losses(self) -> tuple[dict[str, int], dict[str, float]]:
-        """Say for each image at work how many tries it had and what its loss, -log P(wrong), is."""
+    def tries(self) -> dict[str, int]:
+        """Say how many tries each image at work had."""
         tries = {}
-        losses = {}
-        for slot, best in zip(self.slots, self.best_seen, strict=True):
-            name = slot.stimulus_id
-            if name:
-                tries[name] = slot.tries
-                losses[name] = -best
-        return tries, losses
+        for slot in self.slots:
+            if slot.stimulus_id is not None:
+                tries[slot.stimulus_id] = slot.tries
+        return tries
 
-    def take_finished(self, better: list[bool]) -> dict[str, tuple[Descended, int]]:
+    def losses(self, tried: _Tried) -> dict[str, float]:
+        """Say what the loss of each image at work is, -log P(wrong)."""
+        losses = {}
+        for slot, best in zip(self.slots, tried.best, strict=True):
+            if slot.stimulus_id is not None:
+                losses[slot.stimulus_id] = -best
+        return losses
+
+    def take_finished(self, tried: _Tried) -> dict[str, tuple[Descended, int]]:
         """Take out images whose target is probable enough in 8 bits, or without tries left.
 
         An image is asked about when it has just become better, or has no tries left.
         """
         settings = self._search.settings
         wanted = settings["confidence"] + (1 - settings["confidence"]) * _SLACK
-        score = self.probability
+        score = tried.probability
         late = [slot.tries >= settings["max_tries"] for slot in self.slots]
         asked = []
         for index, slot in enumerate(self.slots):
-            is_good = better[index] and score[index] > wanted
+            is_good = tried.better[index] and score[index] > wanted
             asked.append(slot.stimulus_id is not None and (late[index] or is_good))
         if not any(asked):
             return {}
-        score_shown = self.log_probability(shown(self.images)).exp().tolist()
+        score_shown = self.log_probability(shown(tried.images)).exp().tolist()
         finished = {}
         for index, slot in enumerate(self.slots):
             reached = min(score[index], score_shown[index]) > wanted
             if slot.stimulus_id is None or not asked[index] or not (reached or late[index]):
                 continue
             result = Descended(
-                image=self.images[index].cpu().numpy().copy(),
+                image=tried.images[index].cpu().numpy().copy(),
                 score=score[index],
                 score_shown=score_shown[index],
                 steps=slot.tries,
@@ -360,14 +423,19 @@ class _Work:
             slot.stimulus_id, slot.random = None, None
         return finished
 
-    def show(self, on_frame: OnFrame, finished: Mapping[str, tuple[Descended, int]]) -> None:
+    def show(
+        self,
+        on_frame: OnFrame,
+        tried: _Tried,
+        finished: Mapping[str, tuple[Descended, int]],
+    ) -> None:
         """Call `on_frame` for each image when its tries have doubled, and with the last one."""
         for stimulus_id, (result, _) in finished.items():
             on_frame(stimulus_id, result.steps, result.image)
         for index, slot in enumerate(self.slots):
             is_power_of_two = slot.tries & (slot.tries - 1) == 0
             if slot.stimulus_id is not None and is_power_of_two:
-                image = self.images[index].cpu().numpy().copy()
+                image = tried.images[index].cpu().numpy().copy()
                 on_frame(slot.stimulus_id, slot.tries, image)
 
     def save(self) -> None:

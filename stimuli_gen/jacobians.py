@@ -383,16 +383,16 @@ def ends_of_jacobian(jacobian: Tensor, starts: Tensor, n_each: int) -> tuple[Ten
     gram = jacobian @ jacobian.T if is_wide else jacobian.T @ jacobian
     values, vectors = symmetric_eigen(gram)
     unseen = torch.finfo(values.dtype).eps * max(n_units, n_values)
-    counts = values > unseen * values[-1]
-    rank = int(counts.sum())
+    rank = int((values > unseen * values[-1]).sum())
+    first = len(values) - rank  # they rise
     null_dimension = n_values - rank
     largest = vectors[:, -n_each:].T.flip(0)
     if is_wide:
         largest = largest @ jacobian
     if null_dimension >= n_each:
         # what is left of the starts without the rows that move the response
-        seen = vectors[:, counts]
-        basis = seen.T @ jacobian / values[counts].sqrt()[:, None] if is_wide else seen.T
+        seen = vectors[:, first:].contiguous()
+        basis = seen.T @ jacobian / values[first:].sqrt()[:, None] if is_wide else seen.T
         smallest = starts
         for _ in range(2):  # the second time takes out the rounding of the first
             smallest = smallest - (smallest @ basis.T) @ basis
@@ -448,15 +448,15 @@ def solve_by_jacobian(
         of_ends = moved.square().sum(dim=2)
         rest = moved @ jacobian - of_ends[..., None] * ends
         scale = of_ends.max().clamp_min(torch.finfo(of_ends.dtype).tiny)
-        vectors.append(_as_numbers(ends))
-        values.append(_as_numbers(of_ends))
-        residuals.append(_as_numbers(rest.norm(dim=2) / scale))
+        vectors.append(ends)
+        values.append(of_ends)
+        residuals.append(rest.norm(dim=2) / scale)
         dimensions.append(dimension)
     shape = (len(images), 2, spectrum.n_each, *images.shape[1:])
     return Ends(
-        vectors=np.stack(vectors).reshape(shape),
-        values=np.stack(values),
-        residuals=np.stack(residuals),
+        vectors=_as_numbers(torch.stack(vectors)).reshape(shape),
+        values=_as_numbers(torch.stack(values)),
+        residuals=_as_numbers(torch.stack(residuals)),
         null_dimension=np.array(dimensions),
         is_exact=True,
     )
