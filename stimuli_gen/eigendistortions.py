@@ -145,13 +145,8 @@ def eigendistortions(
             raise InputError(f"{what} is {value}; give a number above 0, such as 0.05 or 0.5.")
     image_of = images_by_id(references)
     double = in_double(view)
-    n_units = count_units(double, name, image_of(references.ids[0]))
     n_values = image_of(references.ids[0]).size
-    if spectrum.n_each > min(n_units, n_values):
-        raise InputError(
-            f"n_each is {spectrum.n_each}, and {name} of {model.name} has {n_units} units; give "
-            "at most so many."
-        )
+    n_units = check_n_each(double, name, image_of(references.ids[0]), spectrum.n_each)
     run = run_on_device_of(model, run)
     method = spectrum.solver_for(n_units, n_values)
     settings: dict[str, Any] = {
@@ -199,6 +194,40 @@ def eigendistortions(
     )
     stimuli = StimulusSet(images=images, table=table, provenance=record)
     return _judge(double, stimuli, references, images, confirmed=False)
+
+
+def check_n_each(model: StagedModel, name: str, image: np.ndarray, n_each: int) -> int:
+    """Refuse more eigendistortions than a stage has units.
+
+    Parameters
+    ----------
+    model : StagedModel
+        A view that has the stage.
+    name : str
+        The stage.
+    image : ndarray
+        (3, height, width), of the size of the photographs.
+    n_each : int
+        Eigendistortions at each end.
+
+    Returns
+    -------
+    int
+        Units of the stage.
+
+    Raises
+    ------
+    InputError
+        When units or pixels are fewer.
+    """
+    n_units = count_units(model, name, image)
+    most = min(n_units, image.size)
+    if n_each > most:
+        raise InputError(
+            f"n_each is {n_each}, and {name} of {model.name} has {n_units} units (an image has "
+            f"{image.size} numbers); give at most {most}."
+        )
+    return n_units
 
 
 def _ids(reference_id: str, spectrum: Spectrum) -> list[str]:

@@ -6,6 +6,7 @@ import difflib
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -80,7 +81,40 @@ def choose_targets(
     ids = references.ids
     if isinstance(rule, str) and rule in _RULES:
         return _RULES[rule](references, model, seed, categories)
-    given = _given_targets(rule, references)
+    return class_indices(_given_targets(rule, references), ids, model.class_names, model.name)
+
+
+def class_indices(
+    given: Mapping[str, Any], ids: Sequence[str], class_names: Sequence[str], name: str
+) -> dict[str, int]:
+    """Find the classes of targets, one for each photograph.
+
+    Parameters
+    ----------
+    given : mapping of str to str or int
+        Id of a photograph → class.
+    ids : sequence of str
+        All photographs.
+    class_names : sequence of str
+        Classes of the network.
+    name : str
+        The network, for messages.
+
+    Returns
+    -------
+    dict of str to int
+        In the order of the photographs.
+
+    Raises
+    ------
+    InputError
+        When photographs are missing or unknown, or a target is empty or no class.
+
+    Examples
+    --------
+    >>> class_indices({"a": "dog", "b": "cat"}, ["b", "a"], ["cat", "dog"], "mine")
+    {'b': 0, 'a': 1}
+    """
     missing = [reference_id for reference_id in ids if reference_id not in given]
     if missing:
         raise InputError(
@@ -98,7 +132,7 @@ def choose_targets(
     targets = {}
     for reference_id in ids:
         wanted = given[reference_id]
-        targets[reference_id] = class_index(wanted, reference_id, model.class_names, model.name)
+        targets[reference_id] = class_index(wanted, reference_id, class_names, name)
     return targets
 
 
@@ -119,13 +153,45 @@ def _given_targets(
             )
         return dict(zip(references.ids, references.table["target"], strict=True))
     if isinstance(rule, str) and rule.lower().endswith((".csv", ".tsv")):
-        table = read_table(rule, required=("id", "target"), text=("target",))
-        names = _as_spelled(table["id"], references.ids)
-        again = duplicates(names)
-        if again:
-            raise InputError(f"{rule} names id(s) more than once: {name_ids(again)}; keep one row.")
-        return dict(zip(names, table["target"], strict=True))
+        return read_targets(rule, references.ids)
     return dict.fromkeys(references.ids, rule)
+
+
+def read_targets(file: str | Path, ids: Sequence[str]) -> dict[str, str]:
+    r"""Read the targets of photographs from a table.
+
+    Parameters
+    ----------
+    file : path-like
+        CSV or TSV with the columns ``id`` and ``target``.
+    ids : sequence of str
+        The photographs, in whose Unicode normalization ids come back.
+
+    Returns
+    -------
+    dict of str to str
+        Id → target, as the file holds them.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, lacks a column, or names an id more than once.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "targets.csv"
+    ...     _ = file.write_text("id,target\ncoffee,espresso")
+    ...     read_targets(file, ["coffee"])
+    {'coffee': 'espresso'}
+    """
+    table = read_table(file, required=("id", "target"), text=("target",))
+    names = _as_spelled(table["id"], ids)
+    again = duplicates(names)
+    if again:
+        raise InputError(f"{file} names id(s) more than once: {name_ids(again)}; keep one row.")
+    return dict(zip(names, table["target"], strict=True))
 
 
 def _as_spelled(names: Iterable[object], ids: Sequence[str]) -> list[str]:

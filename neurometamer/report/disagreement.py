@@ -17,7 +17,7 @@ from neurometamer.report.page import Drawing, Grid, Section, drawing_of, text_gr
 from neurometamer.report.read_study import Study, texts_of
 
 MOST_FAILURES = 40
-"""Rows of a table of failures that the page shows; the CSV has all."""
+"""Reasons in a table of failures that the page shows; the CSV has all images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +155,15 @@ def _pairs_of(rows: pd.DataFrame) -> str:
     return "; ".join(f"{first} (A) and {second} (B)" for first, second in pairs.to_numpy())
 
 
+def _stages_of(rows: pd.DataFrame) -> str:
+    """Name the stage of each network, behind the words of the settings."""
+    places = {}
+    for letter in "ab":
+        own = rows[[f"network_{letter}", f"stage_{letter}"]].drop_duplicates().astype(str)
+        places |= dict.fromkeys(" at ".join(pair) for pair in own.to_numpy())
+    return f" ({', '.join(places)})"
+
+
 def prior_text(rows: pd.DataFrame) -> str:
     """Say whether a prior of natural images was used.
 
@@ -231,10 +240,10 @@ def divergent_text(study: Study) -> str:
     photographs = count_text(rows["reference_id"].nunique(), "photograph")
     return (
         f"Maximally different metamers of {photographs} were made for {_pairs_of(rows)} at stage "
-        f"{chosen.get('stage', '–')} (preset {chosen.get('preset', '–')}, weight of B "
-        f"{chosen.get('apart', '–')}): the photograph to A by the criteria of Feather et al. "
-        f"(2023), with {chosen.get('null_pairs', '–')} pairs of different photographs as null, and "
-        "in B no more like it than the median of B's null pairs, in the spirit of maximum "
+        f"{chosen.get('stage', '–')}{_stages_of(rows)}, by preset {chosen.get('preset', '–')} with "
+        f"weight {chosen.get('apart', '–')} of B: the photograph to A by the criteria of Feather "
+        f"et al. (2023), with {chosen.get('null_pairs', '–')} pairs of different photographs as "
+        "null, and in B no more like it than the median of B's null pairs, in the spirit of maximum "
         f"differentiation (Wang & Simoncelli 2008). {prior_text(rows)} Networks that are much "
         "alike may have no such image: that is a result, too."
     )
@@ -279,7 +288,10 @@ def distortion_counts(rows: pd.DataFrame) -> list[str]:
         cells.append(f"{own['eigenvalue'].median():.3g}")
         cells.append(f"{own['rayleigh_png'].median():.3g}")
     cells.append(f"{rows['rayleigh_random'].median():.3g}")
-    at_least = "" if rows["null_dimension_is_exact"].map(is_true).all() else "at least "
+    is_exact = rows["null_dimension_is_exact"].map(is_true)
+    if not is_exact.any() and (rows["null_dimension"] == 0).all():
+        return [*cells, "not known"]
+    at_least = "" if is_exact.all() else "at least "
     low, high = rows["null_dimension"].min(), rows["null_dimension"].max()
     numbers = f"{int(low):,}" if low == high else f"{int(low):,} to {int(high):,}"
     return [*cells, f"{at_least}{numbers}"]
@@ -302,8 +314,11 @@ def distortion_text(study: Study) -> str:
     if rows.empty:
         return ""
     photographs = count_text(rows["reference_id"].nunique(), "photograph")
-    places = rows[["model", "stage"]].drop_duplicates().to_numpy()
-    named = "; ".join(f"{model} at {stage}" for model, stage in places)
+    places = []
+    for model, stage, names in rows[["model", "stage", "made_for"]].drop_duplicates().to_numpy():
+        word = str(names).rpartition("+")[2]
+        places.append(f"{model} at {stage}" + (f" ({word})" if word != stage else ""))
+    named = "; ".join(places)
     return (
         f"Eigendistortions of {photographs} were made for {named} (Berardino et al. 2017): the "
         "eigenvectors of JᵀJ, J being the Jacobian of the stage's response at the photograph, "
@@ -392,7 +407,7 @@ def made_section(study: Study, key: str) -> Section | None:
     for name, part in rows.groupby("made_for", sort=False):
         n_met = int(part["success"].map(is_true).sum())
         met = f"{n_met} of {len(part)} ({n_met / len(part):.0%})"
-        cells.append([str(name), met, *made.counts(part)])
+        cells.append([shown_name(str(name), key), met, *made.counts(part)])
     heads = ["made for", "met on the saved PNG", *made.columns]
     known = [place for place, column in enumerate(zip(*cells)) if set(column) != {"–"}]
     heads = [heads[place] for place in known]
@@ -425,13 +440,35 @@ def failure_grids(study: Study, key: str) -> list[Grid]:
     rows = study.rows("failures", generator=key)
     if rows.empty:
         return []
-    columns = ["made_for", "id", "why_not", "what_to_try"]
-    shown = rows[columns].head(MOST_FAILURES).astype(str)
+    shown = []
+    for texts, part in rows.groupby(["made_for", "why_not", "what_to_try"], sort=False):
+        names, why, what = map(str, texts)
+        shown.append([shown_name(names, key), name_ids(part["id"]), f"{why}. To try: {what}."])
     caption = f"Images that missed their criterion ({len(rows)})"
-    if len(rows) > len(shown):
-        caption += f", the first {len(shown)}"
-    heads = ("made for", "image", "why", "what to try")
-    return [text_grid(heads, shown.to_numpy().tolist(), caption, "tables/failures.csv")]
+    if len(shown) > MOST_FAILURES:
+        caption += f", the first {MOST_FAILURES} of {len(shown)} reasons"
+    heads = ("made for", "images", "why, and what to try")
+    return [text_grid(heads, shown[:MOST_FAILURES], caption, "tables/failures.csv")]
+
+
+def shown_name(made_for: str, key: str) -> str:
+    """Write what images were made for as the page shows it.
+
+    Parameters
+    ----------
+    made_for : str
+        Name of their folder: networks, or a network and a stage.
+    key : str
+        A key of `GENERATED`.
+
+    Returns
+    -------
+    str
+        ``"A and B"``, or ``"A at stage"``; a line can break in it.
+    """
+    if key == "eigendistortion":
+        return " at ".join(made_for.rsplit("+", 1))
+    return made_for.replace("+", " and ")
 
 
 def sheets(study: Study, key: str) -> Iterator[Drawing]:
@@ -474,7 +511,7 @@ def sheets(study: Study, key: str) -> Iterator[Drawing]:
         n_met = int(rows["success"].map(is_true).sum())
         n_photographs = rows["reference_id"].nunique()
         caption = (
-            f"{made.caption}, {name.replace('+', ' and ')}, as the saved 8-bit PNG holds them; "
+            f"{made.caption}, {shown_name(name, key)}, as the saved 8-bit PNG holds them; "
             f"compressed on this page. n = {count_text(n_photographs, 'photograph')}, "
             f"{len(first)} shown."
         )

@@ -6,13 +6,15 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
+import numpy as np
+
 from neurometamer.commands.metamers import read_stages
 from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.study.disagreement_steps import SEARCH_KEYS, SPECTRUM_KEYS, distorted_networks
 from neurometamer.study.image_steps import choose_ids
 from neurometamer.study.plan import Workspace
 from neurometamer.zoo import load_model, model_entry
-from neurometamer.zoo.sources import is_model
+from neurometamer.zoo.sources import is_model, read_own_network
 from stimuli_gen.photograph_lists import list_photographs
 from stimuli_gen.photographs import PACKAGED
 
@@ -104,11 +106,16 @@ def check_disagreement(work: Workspace, watch: Watch) -> None:
                 check(work)
         known = [names for names in dict.fromkeys(sets) if are_known(work, names)]
         for names in known:
+            with watch(prefix=f"{section}: "):
+                check_names(work, names)
+        for names in known:
             with watch(prefix=f"{section}.image_size: "):
                 check_size([work.network(name) for name in names], chosen.image_size)
         with watch(prefix=f"{section}.stage: "):
             for name, stage in stage_of_each(work, section, known):
                 check_stages(work.network(name), [stage])
+                if section == "eigendistortion":
+                    check_units(work.network(name), stage, chosen.n_each, chosen.image_size)
 
 
 def are_known(work: Workspace, names: Sequence[str]) -> bool:
@@ -130,6 +137,64 @@ def are_known(work: Workspace, names: Sequence[str]) -> bool:
         return all(is_model(work.network(name)) for name in names)
     except InputError:
         return False
+
+
+def check_names(work: Workspace, networks: Sequence[str]) -> None:
+    """Refuse networks that have one name, by which their numbers could not be told apart.
+
+    Parameters
+    ----------
+    work : Workspace
+        The study.
+    networks : sequence of str
+        Known networks of a pair.
+
+    Raises
+    ------
+    InputError
+        When TOML files give two of them the same name.
+    """
+    files: dict[str, str] = {}
+    for network in networks:
+        is_own = network.endswith(".toml")
+        name = read_own_network(work.network(network))[0] if is_own else network
+        if name in files:
+            raise InputError(
+                f"{files[name]} and {network} are both named '{name}'; give each a name of its own "
+                'in its TOML file, as name = "mine".'
+            )
+        files[name] = network
+
+
+def check_units(network: str, stage: str, n_each: int, image_size: int) -> None:
+    """Refuse more eigendistortions than a stage has units; one needs no look at the network.
+
+    Parameters
+    ----------
+    network : str
+        Name of a network.
+    stage : str
+        A stage of it.
+    n_each : int
+        Eigendistortions at each end.
+    image_size : int
+        Height and width in pixels; 0: those of the network.
+
+    Raises
+    ------
+    InputError
+        When there are too few units.
+    """
+    from stimuli_gen.depth import at_stages
+    from stimuli_gen.eigendistortions import check_n_each
+    from stimuli_gen.matching import at_size
+
+    if n_each == 1:
+        return
+    model = load_model(network, weights="random", device="cpu")
+    view, (name,) = at_stages(at_size(model, image_size) if image_size else model, [stage])
+    image = np.full((3, *view.preprocessing.size), 0.5, dtype=np.float32)
+    check_n_each(view, name, image, n_each)
 
 
 def check_stages(name: str, stages: Sequence[str]) -> None:
@@ -281,7 +346,7 @@ def check_classes(work: Workspace) -> None:
     InputError
         The first of these.
     """
-    from stimuli_gen.targets import class_index
+    from stimuli_gen.targets import class_index, class_indices, read_targets
 
     chosen = work.settings.controversial
     for first, second in chosen.pairs:
@@ -296,16 +361,20 @@ def check_classes(work: Workspace) -> None:
                 f"{first} and {second} have different classes ({len(classes)} and {len(others)}, "
                 "or other names); give networks of the same classes, or a stage."
             )
+        ids = choose_ids(_photograph_ids(work), chosen.photographs, "controversial")
         targets = []
         for target in (chosen.target_a, chosen.target_b):
             if target.endswith(".csv"):
-                work.source(target)
+                given = read_targets(work.source(target), ids)
+                targets.append(class_indices(given, ids, classes, first))
             elif target not in RULES:
-                targets.append(class_index(target, "each photograph", classes, first))
-        if len(targets) == 2 and targets[0] == targets[1]:
+                index = class_index(target, "each photograph", classes, first)
+                targets.append(dict.fromkeys(ids, index))
+        same = [name for name in ids if len(targets) == 2 and targets[0][name] == targets[1][name]]
+        if same:
             raise InputError(
-                f"target_a and target_b are the same class, '{classes[targets[0]]}'; give two "
-                'classes, or target_b = "random".'
+                f"target_a and target_b are the same class, '{classes[targets[0][same[0]]]}', for "
+                f'{name_ids(same)}; give two classes, or target_b = "random".'
             )
 
 

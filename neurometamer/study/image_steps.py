@@ -20,7 +20,7 @@ from neurometamer.commands.metamers import (
     with_validity,
 )
 from neurometamer.commands.stimuli import generator_options
-from neurometamer.errors import InputError, name_ids, unknown_name
+from neurometamer.errors import InputError, duplicates, name_ids, unknown_name
 from neurometamer.run_options import RunOptions
 from neurometamer.store import file_name, write_table
 from neurometamer.study.plan import Progress, Workspace
@@ -479,7 +479,7 @@ def chosen_photographs(work: Workspace, network: StagedModel, section: str) -> S
     Raises
     ------
     InputError
-        When there are fewer, or none of that name.
+        When there are fewer, none of that name, or one is named twice.
     """
     images = load_regular(work, network.preprocessing)
     wanted = getattr(work.settings, section).photographs
@@ -509,6 +509,8 @@ def choose_ids(ids: Sequence[str], wanted: int | Sequence[str], section: str) ->
         When there are fewer, or none of that name.
     """
     if not isinstance(wanted, int):
+        if again := duplicates(wanted):
+            raise InputError(f"[{section}] names {name_ids(again)} more than once; name each once.")
         for image_id in wanted:
             if image_id not in ids:
                 raise unknown_name(f"photograph of [{section}]", image_id, ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 
 import numpy as np
 import pandas as pd
@@ -261,3 +262,78 @@ def test_every_option_of_the_generators_is_a_setting():
 def test_voxels_are_judged_on_any_kind_of_image_that_a_study_can_read():
     for kind in (*KINDS, "all"):
         assert Selection(image_type=kind).image_type == kind
+
+
+OWN = 'import = "nets.py:small"\nsize = 32\nclass_names = ["ball", "box", "cup"]\n'
+NETS = """
+from torch import nn
+
+def small():
+    layers = nn.Conv2d(3, 4, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(4, 3))
+"""
+TARGETS = {
+    "few.csv": "id,target\ncat,ball\n",
+    "same.csv": "id,target\ncat,ball\nrocket,cup\n",
+    "unknown.csv": "id,target\ncat,ball\nrocket,unicorn\n",
+    "headless.csv": "a,b\n1,2\n",
+}
+
+
+@pytest.fixture
+def own_files(tmp_path):
+    """Two networks of a user in folders of their own, and tables of targets."""
+    for folder, line in (("a", ""), ("b", 'name = "other"\n'), ("c", "")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "nets.py").write_text(NETS)
+        (tmp_path / folder / "network.toml").write_text(line + OWN)
+    for name, text in TARGETS.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+TWO = {"photographs": ["cat", "rocket"], "pairs": [("a/network.toml", "b/network.toml")]}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"controversial": {**TWO, "target_a": "few.csv"}}, "no target for the photograph(s) roc"),
+        ({"controversial": {**TWO, "target_a": "unknown.csv"}}, "'unicorn'"),
+        ({"controversial": {**TWO, "target_a": "headless.csv"}}, "headless.csv"),
+        (
+            {"controversial": {**TWO, "target_a": "same.csv", "target_b": "cup"}},
+            "target_a and target_b are the same class, 'cup', for rocket",
+        ),
+        (
+            {"controversial": {**TWO, "photographs": ["cat", "cat"]}},
+            "[controversial] names cat more than once",
+        ),
+        (
+            {"controversial": {"pairs": [("a/network.toml", "c/network.toml")]}},
+            "are both named 'network'; give each a name of its own in its TOML file",
+        ),
+        (
+            {"eigendistortion": {"stages": ["late"], "models": ["a/network.toml"], "n_each": 99}},
+            "n_each is 99, and",
+        ),
+    ],
+)
+def test_files_of_a_user_are_read_before_any_work(own_files, monkeypatch, values, message):
+    monkeypatch.chdir(own_files)
+    settings = check_settings({**NETWORK_ONLY, **values})
+    problems = check_study(settings)
+    errors = [problem.message for problem in problems if problem.kind == "error"]
+    assert len(errors) == 1 and message in errors[0], errors
+
+
+def test_failures_are_told_once_a_reason_so_that_the_page_shows_what_to_try(made):
+    work, _ = made
+    write_json(work.path("provenance.json"), {"settings": work.settings.everything()})
+    page = build_report(work.folder).read_text(encoding="utf-8")
+    table = read_table(work.path("tables", "failures.csv"))
+    for texts, rows in table.groupby(["generator", "why_not", "what_to_try"]):
+        cell = html.escape(f"{texts[1]}. To try: {texts[2]}.", quote=True)
+        assert page.count(cell) == 1, cell
+        assert str(rows["id"].iloc[0]) in page
+    assert f"{PAIR[0]} at features.12" in page and f"{PAIR[0]} and {PAIR[1]}" in page
