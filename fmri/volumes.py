@@ -95,7 +95,8 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
         with header_notes(path):
             image = read(path)
     except Exception as error:  # a damaged header makes nibabel fail in many ways
-        _unpacked_size(file)  # what keeps it from being unpacked comes first
+        if file.suffix.lower() in (".bz2", ".zst"):  # nibabel does not say that it is cut off
+            _unpacked_size(file)
         raise InputError(
             f"{path} is not a readable NIfTI image ({one_line(error)}); copy or convert it again."
         ) from error

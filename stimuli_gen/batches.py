@@ -14,7 +14,15 @@ from torch import Tensor
 
 from neurometamer.errors import InputError
 from stimuli_gen.precision import exact_passes, float32_products
-from stimuli_gen.transfers import Reader, Returning, bytes_of, free_memory, pinned_buffer, read_rows
+from stimuli_gen.transfers import (
+    Reader,
+    Returning,
+    bytes_of,
+    free_memory,
+    pinned_buffer,
+    read_rows,
+    send,
+)
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
@@ -130,7 +138,7 @@ def padded_batches(
 
 def _padded(images: Any, rows: slice, size: int, device: torch.device) -> Tensor:
     buffer = pinned_buffer((size, *images.shape[1:]), device)
-    return read_rows(images, rows, buffer).to(device, non_blocking=True)
+    return send(read_rows(images, rows, buffer), device)
 
 
 def images_by_id(stimuli: StimulusSet) -> Callable[[str], np.ndarray]:

@@ -40,6 +40,8 @@ from stimuli_gen.stimuli import StimulusSet
 from stimuli_gen.stored_images import ImagesOnDisk, from_8bit, read_png, to_8bit
 
 if TYPE_CHECKING:
+    import torch
+
     from stimuli_gen.nulls import NullDistribution
 
 BATCH = 4
@@ -602,7 +604,7 @@ def judge_metamers(
             nulls=nulls,
             quantile=quantile,
             folder=folder,
-            batch_size=BATCH,
+            batch_size=judged_at_once(networks[0].device),
         )
         columns |= validity_columns(judged, models_and_stages, stimuli.ids, len(matches))
         rows = stimuli.rows_of(judged["id"])
@@ -726,7 +728,7 @@ def _errors(match: Match, references: Any, images: Any) -> np.ndarray:
     errors = rows_in_batches(
         lambda photographs, batch: match.error(batch, match.anchors(photographs)),
         (references, images),
-        BATCH,
+        judged_at_once(match.model.device),
         match.model.device,
     )
     return errors.astype(np.float64)
@@ -749,6 +751,24 @@ def top_class(model: StagedModel, images: Any) -> np.ndarray:
     """
     if not model.has_classes:
         return np.full(len(images), -1)
+    size = judged_at_once(model.device)
     return rows_in_batches(
-        lambda batch: model.logits(batch).argmax(dim=1), images, BATCH, model.device
+        lambda batch: model.logits(batch).argmax(dim=1), images, size, model.device
     )
+
+
+def judged_at_once(device: torch.device) -> int | None:
+    """Choose how many images are judged at once where the caller does not say.
+
+    Parameters
+    ----------
+    device : torch.device
+        Of the network.
+
+    Returns
+    -------
+    int or None
+        As many as are made at once on a CPU, so that both get the same arithmetic; elsewhere as
+        many as memory allows.
+    """
+    return BATCH if device.type == "cpu" else None

@@ -247,6 +247,8 @@ class _Work:
         self.target = torch.zeros(n_slots, dtype=torch.long, device=device)
         # log P(wrong): rises where P does, and is finer
         self.best = torch.full((n_slots,), -torch.inf, device=device)
+        self.best_seen: list[float] = []
+        self.probability: list[float] = []
         self.parts = Parts(n_slots, size, device)
 
     def fill(self) -> bool:
@@ -284,21 +286,25 @@ class _Work:
                 noise[index] = (2 * drawn - 1) * amplitude
         candidates = box(self.images + torch.from_numpy(noise).to(self.images))
         score = self.log_probability(candidates)
-        for slot, value in zip(self.slots, score.tolist(), strict=True):
+        better = score > self.best
+        best = torch.where(better, score, self.best)
+        # all that the host must know, in one copy
+        numbers = torch.stack([score, best, best.exp(), better.to(score)])
+        scores, self.best_seen, self.probability, kept = numbers.tolist()
+        for slot, value in zip(self.slots, scores, strict=True):
             if slot.stimulus_id is not None and not np.isfinite(value):
                 raise InputError(
                     f"the probability of '{slot.stimulus_id}' is not a number at try "
                     f"{slot.tries + 1}; check the network with check_model. Finished images are "
                     "kept."
                 )
-        better = score > self.best
         self.images = torch.where(better.view(-1, 1, 1, 1), candidates, self.images)
-        self.best = torch.where(better, score, self.best)
-        kept = better.tolist()
-        for slot, is_better in zip(self.slots, kept, strict=True):
+        self.best = best
+        is_kept = [value == 1 for value in kept]
+        for slot, is_better in zip(self.slots, is_kept, strict=True):
             slot.tries += 1
             slot.accepted += is_better
-        return kept
+        return is_kept
 
     def log_probability(self, images: Tensor) -> Tensor:
         """Compute log P(wrong class): (n_slots,)."""
@@ -315,7 +321,7 @@ class _Work:
         """Say for each image at work how many tries it had and what its loss, -log P(wrong), is."""
         tries = {}
         losses = {}
-        for slot, best in zip(self.slots, self.best.tolist(), strict=True):
+        for slot, best in zip(self.slots, self.best_seen, strict=True):
             name = slot.stimulus_id
             if name:
                 tries[name] = slot.tries
@@ -329,7 +335,7 @@ class _Work:
         """
         settings = self._search.settings
         wanted = settings["confidence"] + (1 - settings["confidence"]) * _SLACK
-        score = self.best.exp().tolist()
+        score = self.probability
         late = [slot.tries >= settings["max_tries"] for slot in self.slots]
         asked = []
         for index, slot in enumerate(self.slots):

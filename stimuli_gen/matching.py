@@ -487,15 +487,28 @@ def shifted(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
     rows = torch.arange(len(images), device=images.device)
     moves = shifts[rows, step]
     if images.device.type != "cpu":
-        return _rolled(images, moves)
+        return rolled(images, moves)
     moved = []
     for image, (down, right) in zip(images, moves.tolist(), strict=True):
         moved.append(image.roll((down, right), dims=(1, 2)))
     return torch.stack(moved)
 
 
-def _rolled(images: Tensor, moves: Tensor) -> Tensor:
-    """Roll each image by its own numbers of pixels (b, 2), which only the device knows."""
+def rolled(images: Tensor, moves: Tensor) -> Tensor:
+    """Roll each image by its own numbers of pixels, which only the device knows.
+
+    Parameters
+    ----------
+    images : Tensor
+        (b, 3, height, width).
+    moves : Tensor
+        (b, 2) whole numbers: pixels down and right.
+
+    Returns
+    -------
+    Tensor
+        As ``Tensor.roll`` of each.
+    """
     for dim, move in zip((2, 3), moves.T):
         n_pixels = images.shape[dim]
         places = torch.arange(n_pixels, device=images.device) - move[:, None]

@@ -501,7 +501,7 @@ class Contexts:
             batches = in_batches(match.anchors, images, self._batch_size, self._device)
             for part, anchors in batches:
                 names = ids[rows][part]
-                _check_norms(anchors, names)
+                check_norms(anchors, names)
                 for key, values in anchors.items():
                     for name, row in zip(names, values):
                         anchors_of[name][key] = row
@@ -510,8 +510,21 @@ class Contexts:
         self._anchors = anchors_of
 
 
-def _check_norms(anchors: Mapping[str, Tensor], ids: Sequence[str]) -> None:
-    """Refuse activations that no image can be compared with; the norms come to the host at once."""
+def check_norms(anchors: Mapping[str, Tensor], ids: Sequence[str]) -> None:
+    """Refuse activations that no image can be compared with.
+
+    Parameters
+    ----------
+    anchors : mapping of str to Tensor
+        What `stimuli_gen.matching.Match.anchors` gave; the norms come to the host in one copy.
+    ids : sequence of str
+        Ids of the first photographs of the batch; others do not count.
+
+    Raises
+    ------
+    InputError
+        When a norm is not finite, or zero; the message names the stage.
+    """
     norms = {name: values[: len(ids)] for name, values in anchors.items() if values.ndim == 1}
     table = torch.stack(list(norms.values())).cpu().numpy()
     for name, row in zip(norms, table, strict=True):

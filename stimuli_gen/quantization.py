@@ -27,7 +27,7 @@ from neurometamer.errors import InputError
 from neurometamer.provenance import digest
 from neurometamer.run_options import RunOptions
 from stimuli_gen.categories import CATEGORIES, N_IMAGENET, sixteen_classes, to_sixteen
-from stimuli_gen.criteria import BATCH, Judgment, top_class
+from stimuli_gen.criteria import Judgment, judged_at_once, top_class
 from stimuli_gen.matching import Match
 from stimuli_gen.models import predict
 from stimuli_gen.stimuli import StimulusSet, from_8bit, to_8bit
@@ -213,7 +213,7 @@ def mend_files(
     objective: Sequence[Objective],
     images: Mapping[str, np.ndarray],
     ask: Callable[[Mapping[str, np.ndarray]], Mapping[str, Mapping[str, np.ndarray]]],
-    context: Callable[[str], Mapping[str, np.ndarray]],
+    context: Callable[[str], Mapping[str, np.ndarray | Tensor]],
     *,
     rounds: int,
     round_steps: int = ROUND_STEPS,
@@ -330,7 +330,7 @@ def mend_metamers(
     references: StimulusSet,
     judgment: Judgment,
     judge: Callable[[StimulusSet, StimulusSet], Judgment],
-    context: Callable[[str], Mapping[str, np.ndarray]],
+    context: Callable[[str], Mapping[str, np.ndarray | Tensor]],
     *,
     rounds: int,
     **run: Any,
@@ -408,7 +408,7 @@ class _Asking:
             model = match.model
             indices = [-1] * len(photographs)
             if model.n_classes == N_IMAGENET and model.has_classes:
-                probabilities = predict(model, photographs, BATCH)
+                probabilities = predict(model, photographs, judged_at_once(model.device))
                 names = to_sixteen(probabilities)
                 indices = [CATEGORIES.index(name) for name in names]
             self._classes[model.name] = top_class(model, photographs)

@@ -29,6 +29,25 @@ def pinned_buffer(shape: Sequence[int], device: torch.device) -> Tensor:
     return torch.empty(tuple(shape), dtype=torch.float32, pin_memory=device.type == "cuda")
 
 
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """Copy numbers of the host to a device.
+
+    Parameters
+    ----------
+    values : Tensor
+        On the host; for CUDA in pinned memory (`pinned_buffer`), or it is waited for.
+    device : torch.device
+        Where they go.
+
+    Returns
+    -------
+    Tensor
+        There. Only for CUDA the copy may still be under way: other devices read the host's memory
+        late, when something else may stand there.
+    """
+    return values.to(device, non_blocking=device.type == "cuda")
+
+
 def read_rows(images: Any, rows: slice, buffer: Tensor) -> Tensor:
     """Read images into a batch, and fill it up with black images.
 
@@ -105,7 +124,7 @@ class Reader:
             after = slice(rows.stop, stop)
             reading = self._thread.submit(self._read, after, self._buffers(size))
             self._next = after, size, reading
-        return [batch.to(self._device, non_blocking=True) for batch in batches]
+        return [send(batch, self._device) for batch in batches]
 
     def _buffers(self, size: int) -> list[Tensor]:
         shapes = [(size, *array.shape[1:]) for array in self._arrays]

@@ -143,3 +143,12 @@ def test_effects_of_two_by_two_are_those_that_were_planted(benchmarks):
     interval = ttest_1samp(of_seeds, 0).confidence_interval(0.95)
     _, low, high = design.effects_of(values)["interaction"]
     assert (low, high) == pytest.approx((interval.low, interval.high))
+
+
+@pytest.mark.slow
+def test_trainings_withstand_what_they_were_trained_on(benchmarks, tmp_path):
+    assert benchmarks.main(["--only", "T2", "--quick", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "results" / "T2.json").read_text(encoding="utf-8"))
+    judged = {row["what"]: row["met"] for row in found["rows"] if row["bound"] is not None}
+    assert len(judged) == 8  # three attacks, four black-box searches, blur
+    assert [what for what, met in judged.items() if not met] == []

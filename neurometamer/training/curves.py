@@ -28,6 +28,7 @@ from stimuli_gen.batches import images_at_once
 from stimuli_gen.models import resolve_device
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.precision import float32_products
+from stimuli_gen.transfers import send
 
 _LEVELS = {
     **dict.fromkeys((*ADVERSARIAL, *RANDOM), "radius"),
@@ -88,7 +89,7 @@ def accuracy(
     loaded = batches(cuts, rows, -1, workers=workers, device=device)
     classes = torch.tensor(cuts.images.labels, dtype=torch.long).to(device)
     for own, pixels in zip(rows, loaded, strict=True):
-        images = pixels.to(device, non_blocking=True)
+        images = send(pixels, device)
         labels = classes[own[0] : own[0] + len(own)]
         right = torch.ones(len(own), dtype=torch.bool, device=device)
         for number in range(n_tries):

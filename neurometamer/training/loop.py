@@ -69,6 +69,7 @@ from neurometamer.training.recipes import (
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.precision import float32_products
 from stimuli_gen.synthesis.checkpoint import Interrupt, deferred_interrupt
+from stimuli_gen.transfers import send
 
 _LOG = logging.getLogger(__name__)
 
@@ -463,9 +464,7 @@ class _Trainer:
         The host waits for nothing here, but with float16 for whether gradients have overflowed.
         """
         recipe, state = self.recipe, self.state
-        images = images.to(self.device, non_blocking=True).contiguous(
-            memory_format=torch.channels_last
-        )
+        images = send(images, self.device).contiguous(memory_format=torch.channels_last)
         draws = np.random.SeedSequence([recipe.seed, state.epoch, state.step, 4])
         dropout = draws.spawn(self.processes.n_processes)[self.processes.rank]
         torch.manual_seed(int(dropout.generate_state(1)[0]))

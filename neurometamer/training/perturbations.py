@@ -275,6 +275,8 @@ def _drawn(batch: Batch, kind: str) -> Tensor:
     """Draw numbers for each image from its own generator, on its device."""
     import torch
 
+    from stimuli_gen.transfers import send
+
     shape = batch.images.shape[1:]
     device = batch.images.device
     draw = getattr(torch, kind)
@@ -286,7 +288,7 @@ def _drawn(batch: Batch, kind: str) -> Tensor:
     for row, seed in enumerate(batch.seeds):
         own = torch.Generator(device=device).manual_seed(int(seed))
         values[row] = draw(shape, generator=own, device=device)
-    return values.to(batch.images.device, non_blocking=True)
+    return send(values, batch.images.device)
 
 
 def beside(numbers: Sequence[float] | np.ndarray, images: Tensor) -> Tensor:
@@ -306,12 +308,14 @@ def beside(numbers: Sequence[float] | np.ndarray, images: Tensor) -> Tensor:
     """
     import torch
 
+    from stimuli_gen.transfers import send
+
     values = torch.as_tensor(numbers)
     if values.is_floating_point():
         values = values.to(images.dtype)
     if images.device.type == "cuda":
         values = values.pin_memory()
-    return values.to(images.device, non_blocking=True)
+    return send(values, images.device)
 
 
 def attacked_batch(

@@ -12,6 +12,9 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from neurometamer.zoo.gabor_networks import hmax as hmax
+from neurometamer.zoo.gabor_networks import vone_alexnet as vone_alexnet
+
 # --------------------------------------------------------------------------------- AlexNet in Caffe
 
 
@@ -240,6 +243,8 @@ class HannPooling(nn.Module):
         Zeros around the map.
     """
 
+    hann_window2d: Tensor
+
     def __init__(self, width: int, stride: int, padding: int) -> None:
         super().__init__()
         self.stride, self.padding = stride, padding
@@ -357,26 +362,26 @@ def alexnet_gn(
     --------
     >>> import torch
     >>> network = alexnet_gn().eval()
-    >>> embedding = network(torch.rand(1, 3, 224, 224)).detach()
-    >>> embedding.shape, round(float(embedding.norm()), 4)
+    >>> embedding = network(torch.rand(1, 3, 224, 224))
+    >>> embedding.shape, round(float(embedding.detach().norm()), 4)
     (torch.Size([1, 128]), 1.0)
     """
 
-    def _block(n_in: int, n_out: int, width: int, **more: int) -> nn.Module:
-        convolution = nn.Conv2d(n_in, n_out, width, bias=False, **more)
+    def _block(n_in: int, n_out: int, width: int, stride: int, padding: int) -> nn.Module:
+        convolution = nn.Conv2d(n_in, n_out, width, stride, padding, bias=False)
         return nn.Sequential(convolution, nn.GroupNorm(32, n_out), nn.ReLU(inplace=True))
 
     def _full(n_in: int) -> nn.Module:
         return nn.Sequential(nn.Linear(n_in, 4096), nn.BatchNorm1d(4096), nn.ReLU(inplace=True))
 
     layers: dict[str, nn.Module] = {
-        "conv_block_1": _block(3, 96, 11, stride=4, padding=2),
+        "conv_block_1": _block(3, 96, 11, 4, 2),
         "pool_1": nn.MaxPool2d(3, stride=2),
-        "conv_block_2": _block(96, 256, 5, padding=2),
+        "conv_block_2": _block(96, 256, 5, 1, 2),
         "pool_2": nn.MaxPool2d(3, stride=2),
-        "conv_block_3": _block(256, 384, 3, padding=1),
-        "conv_block_4": _block(384, 384, 3, padding=1),
-        "conv_block_5": _block(384, 256, 3, padding=1),
+        "conv_block_3": _block(256, 384, 3, 1, 1),
+        "conv_block_4": _block(384, 384, 3, 1, 1),
+        "conv_block_5": _block(384, 256, 3, 1, 1),
         "pool_5": nn.MaxPool2d(3, stride=2),
         "ave_pool": nn.AdaptiveAvgPool2d(6),
         "flatten": nn.Flatten(),

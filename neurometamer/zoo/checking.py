@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 LABELS = ("imagenet_index", "label", "category")
 """Columns in which the class of a photograph is looked for, in this order."""
-BATCH_SIZE = 8
 
 
 @short_repr
@@ -252,7 +251,7 @@ def top_1(model: StagedModel, images: str | os.PathLike[str]) -> tuple[float, in
     refuse_embeddings(model)
     photographs = load_photographs(Path(images), model.preprocessing)
     labels = class_numbers(model, photographs, str(images))
-    hits = predict(model, photographs.images, BATCH_SIZE).argmax(axis=1) == labels
+    hits = predict(model, photographs.images).argmax(axis=1) == labels
     return float(hits.mean()), len(hits)
 
 

@@ -26,11 +26,10 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError
 from neurometamer.zoo.sources import build_network, find_entry
 from neurometamer.zoo.table import OFFLINE_MODEL, ModelEntry
-from neurometamer.zoo.weights import load_into, read_weights
+from neurometamer.zoo.weights import load_into, not_weights, read_weights
 
 TIMEOUT_S = 20.0
 _BLOCK = 2**20
-_PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head")
 OFFLINE, MIRROR = "NEUROMETAMER_OFFLINE", "NEUROMETAMER_MIRROR"
 _HUGGING_FACE = "https://huggingface.co"
 
@@ -256,7 +255,8 @@ def _receive(url: str, file: IO[bytes], progress: Callable[[int, int], None] | N
     if n_here:
         request.add_header("Range", f"bytes={n_here}-")
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        opener = urllib.request.build_opener()  # with the proxies that the environment has now
+        response = opener.open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not n_here:
             raise
@@ -295,17 +295,12 @@ def check_file(path: Path, source: str, sha256: str) -> None:
     Raises
     ------
     InputError
-        When it is empty, a web page, or has another digest.
+        When it is empty, a web page, a pointer of Git LFS, or has another digest.
     """
+    if what := not_weights(path):
+        raise InputError(f"what {source} gave for {path} is {what}.")
     with path.open("rb") as file:
-        start = file.read(64).lstrip().lower()
-        file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not start or start.startswith(_PAGE_STARTS):
-        what = "a web page" if start else "nothing"
-        raise InputError(
-            f"{source} gave {what} in place of {path}; open it in a browser, and save the file."
-        )
     if not digest.startswith(sha256.lower()):
         raise InputError(
             f"{path} from {source} has the SHA-256 {digest[: max(len(sha256), 8)]}…, not "

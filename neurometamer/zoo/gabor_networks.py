@@ -202,18 +202,14 @@ class VOneBlock(nn.Module):
         responses = torch.cat([simple.relu(), complex_cells], dim=1)
         if self.noise == "none":
             return responses
-        drawn = self._drawn(responses)
+        if self.training:
+            drawn = torch.randn_like(responses)
+        else:  # the same for every image and pass
+            generator = torch.Generator().manual_seed(self.seed)
+            drawn = torch.randn((1, *responses.shape[1:]), generator=generator).to(responses)
         if self.noise == "gaussian":
             return (responses + self.noise_sd * drawn).relu()
         return (responses + (responses + 1e-12).sqrt() * drawn).relu()
-
-    def _drawn(self, responses: Tensor) -> Tensor:
-        """Draw standard normal noise: anew in training, else the same for every image."""
-        if self.training:
-            return torch.randn_like(responses)
-        generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.randn((1, *responses.shape[1:]), generator=generator)
-        return drawn.to(responses)
 
 
 def vone_alexnet(
@@ -356,8 +352,8 @@ class S1(nn.Module):
             where a filter would leave the image.
         """
         responses = []
-        for scale in self.scales:
-            width = scale.kernel_size[0]
+        for number, scale in enumerate(self.scales):
+            width = 7 + 2 * number
             energy = width**2 * nn.functional.avg_pool2d(images.square(), width, stride=1)
             cosine = scale(images).abs() / (energy + 1e-6).sqrt()
             border = width // 2
@@ -425,12 +421,12 @@ class S2(nn.Module):
         for side, band in zip(self.sides, values.split(lengths, dim=1), strict=True):
             maps = band.reshape(-1, 4, side, side)
             energy = maps.square().sum(dim=1, keepdim=True)
-            for patch in self.patches:
-                size = patch.kernel_size[0]
+            for size, patch in zip(PATCH_SIZES, self.patches, strict=True):
                 near = size**2 * nn.functional.avg_pool2d(energy, size, stride=1)
-                length = patch.weight.square().sum(dim=(1, 2, 3))[:, None, None]
-                distance = (near - 2 * patch(maps) + length).clamp_min(0)
-                responses.append(torch.exp(-distance / 2).flatten(1))
+                weights = patch.get_parameter("weight")
+                length = weights.square().sum(dim=(1, 2, 3))[:, None, None]
+                likeness = patch(maps).sub_(near / 2).sub_(length / 2).exp_()  # in one memory
+                responses.append(likeness.flatten(1))
         return torch.cat(responses, dim=1)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def leaderboard_entry(name: str) -> ModelEntry:
     except KeyError as error:
         known = _robustbench(name, "model_zoo").model_dicts[place[0]][place[1]]
         raise unknown_name(f"network of RobustBench, {corpus}/{threat}", network, known) from error
-    preprocessing, notes = _preprocessing(transforms)
+    preprocessing, notes = read_transforms(transforms)
     return ModelEntry(
         library="robustbench",
         architecture=name,
@@ -107,8 +108,28 @@ def leaderboard_entry(name: str) -> ModelEntry:
     )
 
 
-def _preprocessing(transforms: list[Any]) -> tuple[Preprocessing, str]:
-    """Read the preprocessing of torchvision's transforms, and what of it cannot be had."""
+def read_transforms(transforms: Sequence[Any]) -> tuple[Preprocessing, str]:
+    """Read the preprocessing of torchvision's transforms.
+
+    Parameters
+    ----------
+    transforms : sequence of object
+        ``Resize``, ``CenterCrop`` and ``ToTensor``.
+
+    Returns
+    -------
+    preprocessing : Preprocessing
+        Of pixels in [0, 1]; 32 pixels where nothing says the size.
+    notes : str
+        What of it cannot be had; empty for nothing.
+
+    Examples
+    --------
+    >>> from torchvision.transforms import CenterCrop, Resize
+    >>> preprocessing, notes = read_transforms([Resize(256), CenterCrop(224)])
+    >>> preprocessing.size, preprocessing.resize, notes
+    ((224, 224), 256, '')
+    """
     side, resize, interpolation = _CIFAR_SIDE, 0, "bilinear"
     for transform in transforms:
         kind = type(transform).__name__

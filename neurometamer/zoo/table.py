@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.errors import unknown_name
@@ -75,13 +74,6 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def _module_of(architecture: str) -> ModuleType:
-    """Import the module of ours that has an architecture."""
-    modules = [importlib.import_module(f"neurometamer.zoo.{name}") for name in _OWN_MODULES]
-    return next((module for module in modules if hasattr(module, architecture)), modules[0])
-
-
-_OWN_MODULES = ("architectures", "gabor_networks")
 LIBRARIES: dict[str, Callable[..., torch.nn.Module]] = {
     "timm": lambda name, **arguments: importlib.import_module("timm").create_model(
         name, pretrained=False, **arguments
@@ -89,7 +81,9 @@ LIBRARIES: dict[str, Callable[..., torch.nn.Module]] = {
     "torchvision": lambda name, **arguments: importlib.import_module(
         "torchvision.models"
     ).get_model(name, weights=None, **arguments),
-    "neurometamer": lambda name, **arguments: getattr(_module_of(name), name)(**arguments),
+    "neurometamer": lambda name, **arguments: getattr(
+        importlib.import_module("neurometamer.zoo.architectures"), name
+    )(**arguments),
 }
 """Package to the function that builds an architecture of it, without weights, by name."""
 

@@ -62,6 +62,8 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
             "'random'."
         )
     check_plain_file(path)
+    if what := not_weights(path):
+        raise InputError(f"weights file {path} is {what}.")
     try:
         if suffix == ".npz":
             check_npz(path)
@@ -75,6 +77,40 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
             f"weights file {path} cannot be read as a state dict: {_why_unreadable(error)}"
         ) from error
     return _state_dict_in(state, path)
+
+
+_STARTS = {
+    b"<!doctype": "a web page, not the file: open its address in a browser, and save the file",
+    b"<html": "a web page, not the file: open its address in a browser, and save the file",
+    b"<?xml": "a web page, not the file: open its address in a browser, and save the file",
+    b"<head": "a web page, not the file: open its address in a browser, and save the file",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file: run git lfs pull there, or "
+    "download the file itself",
+}
+"""First bytes of files that are often saved as weights, to what they are."""
+
+
+def not_weights(path: Path) -> str:
+    """Tell what was saved in place of weights.
+
+    Parameters
+    ----------
+    path : Path
+        A file.
+
+    Returns
+    -------
+    str
+        What it is and what to do; empty for a file that may hold weights.
+    """
+    with path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+    if not start:
+        return "empty: download or copy it again"
+    for known, what in _STARTS.items():
+        if start.startswith(known):
+            return what
+    return ""
 
 
 WRAPPERS = (
@@ -155,6 +191,8 @@ def _why_unreadable(error: Exception) -> str:
                 "torch.save(network.state_dict(), FILE), or the script that "
                 "neurometamer.zoo.resave_script(FILE) writes."
             )
+        return "it is no file of torch.save, or a damaged one."
+    if isinstance(error, (LookupError, AttributeError, UnicodeError)):  # the unpickler got lost
         return "it is no file of torch.save, or a damaged one."
     if isinstance(error, EOFError) or "PytorchStreamReader" in text or "enforce fail" in text:
         return "it is empty, cut off, or no file of torch.save; copy it again."

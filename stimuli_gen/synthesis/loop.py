@@ -8,16 +8,16 @@ batch by about 1e-6), but with one fixed shape whose slots all get the same arit
 `stimuli_gen.batches.batch_shape`) each image's numbers are exactly its own. So images are computed
 in chunks of a fixed number of slots: 4 on a CPU, where larger ones are no faster, the whole batch
 elsewhere. A finished image leaves its slot to the next one in the queue; when the queue is empty,
-images move together and chunks without any are dropped; slots that stay empty are computed and
-ignored. Chunk size, device and number of threads themselves choose kernels, so they may change
-results, by float rounding that many steps can amplify; with these three unchanged, results are
-equal bit for bit.
+images move together, chunks without any are dropped, and chunks of other devices get narrower where
+that changes no bit (`stimuli_gen.synthesis.chunk.Chunk.try_narrow`); slots that stay empty are
+computed and ignored. Chunk size, device and number of threads themselves choose kernels, so they
+may change results, by float rounding that many steps can amplify; with these three unchanged,
+results are equal bit for bit.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,8 +33,9 @@ from neurometamer.run_options import RunOptions
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import Parts, gradients_on
 from stimuli_gen.models import resolve_device
-from stimuli_gen.synthesis.batch import Batch, Chunk, Iterate, Start, Terms
+from stimuli_gen.synthesis.batch import Batch, Looks
 from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
+from stimuli_gen.synthesis.chunk import Chunk, Iterate, Start, Terms
 from stimuli_gen.synthesis.constraints import box, shown
 from stimuli_gen.synthesis.objectives import KEEP, SOLVERS, Objective, Objectives
 from stimuli_gen.synthesis.optimizers import (
@@ -61,10 +62,6 @@ __all__ = [
     "shown",
 ]
 
-
-LOOK_AFTER_S = 60.0
-"""Seconds after which the host looks even where nothing can be finished: for a loss that is not
-finite."""
 
 OnFrame = Callable[[str, int, np.ndarray], None]
 """Id, steps taken, image (3, height, width)."""
@@ -155,6 +152,17 @@ class StepOptions:
                 f"parametrization 'pixels' and the solver 'joint', not '{self.step_rule}', "
                 f"'{self.parametrization}' and '{self.solver}'; give those, or another optimizer."
             )
+
+    @property
+    def exact_from(self) -> int:
+        """Number of steps after which an image follows the objectives themselves.
+
+        Returns
+        -------
+        int
+            Where there are drafts.
+        """
+        return math.ceil((1 - self.finish) * self.max_steps)
 
     def lengths(self, taken: Tensor, numbers: StepNumbers) -> float | Tensor:
         """Compute the length of the next step of each image.
@@ -316,13 +324,12 @@ def descend(
         confine=confine,
         project=project,
     )
-    exact_from = math.ceil((1 - steps.finish) * steps.max_steps)
     terms = Terms(
         optimizer=steps.optimizer,
         parametrization=steps.parametrization,
         max_steps=steps.max_steps,
         drafted=objectives.drafted,
-        exact_from=exact_from if objectives.drafted else 0,
+        exact_from=steps.exact_from if objectives.drafted else 0,
     )
     checkpoint = Checkpoint(run.resume, keys)
     done = {stimulus_id: result for stimulus_id, (result, _) in checkpoint.finished(ids).items()}
@@ -330,38 +337,29 @@ def descend(
     if run.progress is not None and done:
         run.progress(len(done), len(ids))
     device = resolve_device(run.device)
-    unseen = run.look_every != 1 and (run.look_every is not None or device.type != "cpu")
-    plan = replace(plan, waits=unseen and objectives.drafted and threshold < math.inf)
-    listens = run.on_step is not None or run.on_frame is not None
-    has_news = device.type == "cpu" or threshold < math.inf or listens
-    look = partial(_look, plan, run.on_frame is not None)
-    number = n_unseen = 0
-    looked_at = time.monotonic()
+    is_cpu, may_finish = device.type == "cpu", threshold < math.inf
+    each_pass = run.look_every == 1 or (run.look_every is None and is_cpu)
+    plan = replace(plan, waits=objectives.drafted and may_finish and not each_pass)
+    listens = bool(run.on_step or run.on_frame)
+    looks = Looks(run.look_every, has_news=is_cpu or may_finish or listens)
     with gradients_on(), checkpoint.at_work() as stop:
         batch = Batch(terms, queue, prepare, checkpoint, run.batch_size, device)
         while batch.chunks:
-            number += 1
-            n_unseen += 1
-            for _ in batch.each(partial(_step, plan)):
-                pass
+            list(batch.each(partial(_step, plan)))
             save = checkpoint.due() or stop.requested
-            waited = time.monotonic() - looked_at > LOOK_AFTER_S
-            look_every = run.look_every or batch.passes_to_look()
-            is_time = has_news and n_unseen >= look_every
-            if not (is_time or save or waited or batch.anyone_ends()):
+            if not looks.due(batch, must=save):
                 continue
             taken: dict[str, int] = {}
             losses: dict[str, float] = {}
-            for chunk, seen in batch.each(look):
+            for chunk, seen in batch.each(partial(_look, plan, run.on_frame is not None)):
                 taken |= seen.steps
                 losses |= seen.losses
-                _keep(seen, done, checkpoint, run, len(ids))
+                seen.keep(done, checkpoint, run, len(ids))
                 chunk.release(seen.finished)
-            n_unseen, looked_at = 0, time.monotonic()
             if run.on_step is not None:
                 run.on_step(
                     Pass(
-                        number=number,
+                        number=looks.n_passes,
                         steps=taken,
                         losses=losses,
                         done=len(done),
@@ -391,16 +389,64 @@ class _Plan:
     project: Callable[[Tensor], Tensor]
     waits: bool = False
 
+    def may_finish(self, taken: int, drafts: bool | None) -> bool:
+        """Say, as far as the host knows, whether an image might be finished after so many steps."""
+        if drafts is not False:
+            return False
+        is_asked = self.threshold < np.inf and self.objectives.round_is_complete(taken)
+        return is_asked or taken >= self.steps.max_steps
+
+    def finished(
+        self, chunk: Chunk, found: Mapping[str, np.ndarray], at_work: np.ndarray
+    ) -> dict[str, Descended]:
+        """Find the images that reached the threshold, rounded ones included, or have no steps left.
+
+        Of the passes since the last look, the first in which an image did counts.
+        """
+        objectives, threshold = self.objectives, self.threshold
+        taken = found["taken"].astype(int)
+        late = taken >= self.steps.max_steps
+        complete = np.array([[objectives.round_is_complete(own) for own in row] for row in taken])
+        may = at_work & (found["counts"] == 1) & (late | complete)
+        good = may & (found["score"] >= threshold)
+        asked = good | (may & late)
+        finished: dict[str, Descended] = {}
+        slots = np.arange(chunk.size)
+        while asked.any():
+            first = asked.argmax(axis=0)  # 0 for a slot that is not asked about, and does not count
+            images, context = chunk.at_passes(first)
+            is_asked, is_good, is_late = (of[first, slots] for of in (asked, good, late))
+            scores = found["score"][first, slots]
+            score_shown = objectives.score(shown(images), context)
+            scores_shown = score_shown.cpu().double().numpy()
+            reached = is_good & (scores_shown >= threshold)
+            given_up = is_asked & is_late & ~reached
+            if self.steps.keep == "best" and given_up.any():
+                not_good = torch.from_numpy(~reached).to(images.device)
+                images = torch.where(not_good.view(-1, 1, 1, 1), chunk.best, images)
+                scores = np.where(reached, scores, chunk.best_score.cpu().double().numpy())
+                scores_shown = objectives.score(shown(images), context).cpu().double().numpy()
+            for slot in np.flatnonzero(is_asked & (reached | is_late)):
+                finished[str(chunk.ids[slot])] = Descended(
+                    image=images[slot].cpu().contiguous().numpy().copy(),
+                    score=float(scores[slot]),
+                    score_shown=float(scores_shown[slot]),
+                    steps=int(taken[first[slot], slot]),
+                    reached=bool(reached[slot]),
+                )
+                asked[:, slot] = False
+            asked[first, slots] = False
+        return finished
+
 
 def _step(plan: _Plan, chunk: Chunk) -> None:
     """Evaluate the images of a chunk, then let all of them take a step; the host learns nothing."""
     results = _evaluate(plan, chunk)
     if chunk.narrow is not None:
-        narrow, rows = chunk.narrow
+        narrow, _ = chunk.narrow
         again = _evaluate(plan, narrow)
-        is_same = _are_same(results, again, rows)
-        chunk.settle(is_same=is_same)
-        results = again if is_same else results
+        if chunk.settle(results, again):
+            results = again
     loss, score, gradient = results
     drafting, context, is_exact = chunk.drafting(), chunk.full_context(), chunk.now_exact()
     counts = is_exact & ~chunk.waits if plan.waits else is_exact
@@ -408,7 +454,7 @@ def _step(plan: _Plan, chunk: Chunk) -> None:
         chunk.remember(score, counts)
     hands_over = is_exact | (score >= plan.threshold)  # a draft is good enough
     own_score = score
-    if not plan.objectives.direct and any(_may_finish(plan, chunk, drafting)):
+    if not plan.objectives.direct and any(map(plan.may_finish, chunk.steps, drafting)):
         own_score = plan.objectives.score(chunk.images, context)
     numbers = [loss, own_score, chunk.taken, counts, chunk.waits, hands_over]
     number_type = torch.promote_types(loss.dtype, torch.float32)
@@ -454,16 +500,6 @@ def _evaluate(plan: _Plan, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _are_same(
-    wide: tuple[Tensor, Tensor, Tensor], narrow: tuple[Tensor, Tensor, Tensor], rows: Tensor
-) -> bool:
-    """Tell whether a smaller shape gives the same loss, score and gradient, bit for bit."""
-    is_same = (narrow[2] != 0).any()  # zeros are the same in every shape
-    for values, again in zip(wide, narrow, strict=True):
-        is_same &= (values[rows] == again).all()
-    return bool(is_same)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Seen:
     """What a look at a chunk told: steps and losses are those of the last pass."""
@@ -472,6 +508,19 @@ class _Seen:
     losses: dict[str, float]
     finished: dict[str, Descended]
     frames: list[tuple[str, int, np.ndarray]]
+
+    def keep(
+        self, done: dict[str, Descended], checkpoint: Checkpoint, run: RunOptions, total: int
+    ) -> None:
+        """Keep the images that are finished, and tell those who listen."""
+        for stimulus_id, result in self.finished.items():
+            checkpoint.put(stimulus_id, result)
+            done[stimulus_id] = result
+            if run.progress is not None:
+                run.progress(len(done), total)
+        if run.on_frame is not None:
+            for frame in self.frames:
+                run.on_frame(*frame)
 
 
 def _look(plan: _Plan, with_frames: bool, chunk: Chunk) -> _Seen:
@@ -490,98 +539,7 @@ def _look(plan: _Plan, with_frames: bool, chunk: Chunk) -> _Seen:
                 "size, and check the network with check_model. Finished images are kept."
             )
         steps[stimulus_id], losses[stimulus_id] = taken, value
-    finished = _finished(plan, chunk, found, at_work)
-    frames = _frames(chunk, found, at_work, finished) if with_frames else []
+    finished = plan.finished(chunk, found, at_work)
+    frames = chunk.frames(found, at_work, finished) if with_frames else []
     chunk.looked_at({name: values[-1] for name, values in found.items()})
     return _Seen(steps=steps, losses=losses, finished=finished, frames=frames)
-
-
-def _keep(
-    seen: _Seen, done: dict[str, Descended], checkpoint: Checkpoint, run: RunOptions, total: int
-) -> None:
-    """Keep the images that a look finished, and tell those who listen."""
-    for stimulus_id, result in seen.finished.items():
-        checkpoint.put(stimulus_id, result)
-        done[stimulus_id] = result
-        if run.progress is not None:
-            run.progress(len(done), total)
-    if run.on_frame is not None:
-        for frame in seen.frames:
-            run.on_frame(*frame)
-
-
-def _may_finish(plan: _Plan, chunk: Chunk, drafting: Sequence[bool | None]) -> list[bool]:
-    """Say of each slot, as far as the host knows, whether its image might be finished now."""
-    may = []
-    for taken, draft in zip(chunk.steps, drafting, strict=True):
-        is_late = taken >= plan.steps.max_steps
-        is_asked = plan.threshold < np.inf and plan.objectives.round_is_complete(taken)
-        may.append(draft is False and (is_late or is_asked))
-    return may
-
-
-def _finished(
-    plan: _Plan, chunk: Chunk, found: Mapping[str, np.ndarray], at_work: np.ndarray
-) -> dict[str, Descended]:
-    """Find the images that reached the threshold, rounded ones included, or have no steps left.
-
-    Of the passes since the last look, the first in which an image did counts.
-    """
-    objectives, threshold = plan.objectives, plan.threshold
-    taken = found["taken"].astype(int)
-    late = taken >= plan.steps.max_steps
-    complete = np.array([[objectives.round_is_complete(own) for own in row] for row in taken])
-    may = at_work & (found["counts"] == 1) & (late | complete)
-    good = may & (found["score"] >= threshold)
-    asked = good | (may & late)
-    finished: dict[str, Descended] = {}
-    slots = np.arange(chunk.size)
-    while asked.any():
-        first = asked.argmax(axis=0)  # 0 for a slot that is not asked about, and does not count
-        images, context = chunk.at_passes(first)
-        is_asked, is_good, is_late = (of[first, slots] for of in (asked, good, late))
-        scores = found["score"][first, slots]
-        score_shown = objectives.score(shown(images), context)
-        scores_shown = score_shown.cpu().double().numpy()
-        reached = is_good & (scores_shown >= threshold)
-        given_up = is_asked & is_late & ~reached
-        if plan.steps.keep == "best" and given_up.any():
-            not_good = torch.from_numpy(~reached).to(images.device)
-            images = torch.where(not_good.view(-1, 1, 1, 1), chunk.best, images)
-            scores = np.where(reached, scores, chunk.best_score.cpu().double().numpy())
-            scores_shown = objectives.score(shown(images), context).cpu().double().numpy()
-        for slot in np.flatnonzero(is_asked & (reached | is_late)):
-            finished[str(chunk.ids[slot])] = Descended(
-                image=images[slot].cpu().contiguous().numpy().copy(),
-                score=float(scores[slot]),
-                score_shown=float(scores_shown[slot]),
-                steps=int(taken[first[slot], slot]),
-                reached=bool(reached[slot]),
-            )
-            asked[:, slot] = False
-        asked[first, slots] = False
-    return finished
-
-
-def _frames(
-    chunk: Chunk,
-    found: Mapping[str, np.ndarray],
-    at_work: np.ndarray,
-    finished: Mapping[str, Descended],
-) -> list[tuple[str, int, np.ndarray]]:
-    """Give the frames of an animation that are due: four each time the steps of an image double.
-
-    The last is that of an image that ends.
-    """
-    frames = []
-    for number, slot in np.argwhere(at_work).tolist():
-        stimulus_id = str(chunk.ids[slot])
-        step = int(found["taken"][number, slot])
-        result = finished.get(stimulus_id)
-        if result is not None and step >= result.steps:
-            if step == result.steps:
-                frames.append((stimulus_id, step, result.image))
-        elif step == 0 or step == round(2 ** (round(4 * math.log2(step)) / 4)):
-            image = chunk.iterates[number].images[slot]
-            frames.append((stimulus_id, step, image.cpu().numpy().copy()))
-    return frames

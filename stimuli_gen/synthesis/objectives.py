@@ -281,24 +281,6 @@ class Progress:
             raise InputError(f"decay is {decay:g}; give a number from 0 on and below 1.")
 
 
-def _rate(wanted: Tensor, gradient: Tensor) -> Tensor:
-    tiny = torch.finfo(torch.float64).tiny
-    square = gradient.double().square().flatten(1).sum(dim=1)
-    return wanted / square.clamp_min(tiny)
-
-
-def _rate_float32(wanted: Tensor, gradient: Tensor) -> Tensor:
-    """Compute the same without float64: the square of a small gradient is 0 in float32.
-
-    So gradients are divided by their largest value first, and the rate by it afterwards, twice.
-    """
-    tiny = torch.finfo(torch.float32).tiny
-    values = gradient.flatten(1)
-    largest = values.abs().amax(dim=1).clamp_min(tiny)
-    square = (values / largest[:, None]).square().sum(dim=1)
-    return wanted / square.clamp_min(tiny) / largest / largest
-
-
 class Progressing:
     """An objective that scales its own gradient.
 
@@ -321,7 +303,7 @@ class Progressing:
         self._objective = objective
         self._rule = progress
         self._mean = mean
-        self._rate = _rate if has_float64(mean.device) else _rate_float32
+        self._in_double = has_float64(mean.device)
 
     def __call__(self, images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Evaluate; the gradient that reaches the images is rate · g for pixels in [0, 1].
@@ -348,12 +330,40 @@ class Progressing:
             # on the scale of 0 to 255, g is 255 times smaller and the step 255 times larger, so
             # 255² cancels
             wanted = torch.clamp(self._rule.late * (1 - probability), max=self._rule.early)
-            rate = self._rate(wanted, gradient)
+            rate = self.rate(wanted, gradient)
             rate = rate.clamp(max=self._rule.max_rate / 255**2)
             return gradient * rate.to(gradient).view(-1, 1, 1, 1)
 
         held.register_hook(scaled)
         return loss, score
+
+    def rate(self, wanted: Tensor, gradient: Tensor) -> Tensor:
+        """Divide what is wanted by the squared norm of each gradient.
+
+        In float32, the square of a small gradient is 0: where the device has no float64, the
+        gradient is divided by its largest value first, and the rate by that afterwards, twice.
+
+        Parameters
+        ----------
+        wanted : Tensor
+            (b,): rise of the probability.
+        gradient : Tensor
+            (b, 3, height, width).
+
+        Returns
+        -------
+        Tensor
+            (b,).
+        """
+        values = gradient.flatten(1)
+        if self._in_double:
+            tiny = torch.finfo(torch.float64).tiny
+            square = values.double().square().sum(dim=1)
+            return wanted / square.clamp_min(tiny)
+        tiny = torch.finfo(torch.float32).tiny
+        largest = values.abs().amax(dim=1).clamp_min(tiny)
+        square = (values / largest[:, None]).square().sum(dim=1)
+        return wanted / square.clamp_min(tiny) / largest / largest
 
     def project(self, images: Tensor) -> Tensor:
         """Decay toward the mean image and clip.

@@ -158,10 +158,10 @@ def _write_run(raw: Path, prep: Path, subject: str, session: str, run: str, seed
         arrays = [nibabel.gifti.GiftiDataArray(volume) for volume in values.T]
         surface = nibabel.GiftiImage(darrays=arrays[:2])
         nibabel.save(surface, f"{done}_hemi-{hemisphere}_space-fsaverage5_bold.func.gii")
-    shutil.copy(
-        f"{done}_hemi-L_space-fsaverage5_bold.func.gii",
-        f"{done}_space-fsLR_den-91k_bold.dtseries.nii",
-    )
+    models = nibabel.cifti2.BrainModelAxis.from_surface(np.arange(10), 10, name="CORTEX_LEFT")
+    rows = nibabel.cifti2.SeriesAxis(0, T_R, N_VOLUMES)
+    cifti = nibabel.Cifti2Image(np.zeros((N_VOLUMES, 10), dtype=np.float32), (rows, models))
+    nibabel.save(cifti, f"{done}_space-fsLR_den-91k_bold.dtseries.nii")
     table, described = confounds_table(seed)
     write_tsv(Path(f"{done}_desc-confounds_timeseries.tsv"), table)
     write_json(Path(f"{done}_desc-confounds_timeseries.json"), described)
@@ -190,6 +190,14 @@ def notes(layout) -> list[str]:
 
 
 # ----------------------------------------------------------------------------------- what there is
+
+
+def test_cifti_files_that_are_cut_off_are_listed(small):
+    raw, prep = small
+    file = next(prep.rglob("*run-1_*.dtseries.nii"))
+    file.write_bytes(file.read_bytes()[:-5])
+    (message,) = errors(find_dataset(raw, prep, id_column="stim_file"))
+    assert file.name in message and "is cut off: its header says" in message
 
 
 def test_the_whole_tree_is_listed(written):

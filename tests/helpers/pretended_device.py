@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ OUT_OF_MEMORY = "pretended out of memory. Tried to allocate 2.00 GiB"
 
 aten = torch.ops.aten
 _COPIES = {aten._to_copy.default, aten.copy_.default}
+_WHERE = {aten.where.self}
+"""Numbers of the host beside tensors become tensors there, which are copied to the device."""
 _INDEXED = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default}
 _SCALARS = {aten._local_scalar_dense.default, aten.is_nonzero.default, aten.equal.default}
 _SIZED_BY_DATA = {
@@ -89,6 +92,7 @@ class Traffic:
 class _Device:
     traffic: list[Traffic] = field(default_factory=list)
     listeners: list[Callable[[str, Any], None]] = field(default_factory=list)
+    late: list[Exception] = field(default_factory=list)
     has_float64: bool = True
     n_free: int | None = None
     libraries: list[Any] = field(default_factory=list)
@@ -247,19 +251,13 @@ class PretendedTensor(torch.Tensor):
             Tensors of the device, or of the host where it was copied there.
         """
         kwargs = kwargs or {}
-        for listener in list(_DEVICE.listeners):
-            listener(str(func), args)
+        _listened(func, args)
         for traffic in _DEVICE.traffic:
             traffic.n_operators += 1
         if func in _COPIES:
             return _copied(func, args, kwargs)
         _refuse_mixtures(func, args, kwargs)
-        if func in _SCALARS or func in _SIZED_BY_DATA:
-            _count("waits", func)
-        if func in _SCALARS:
-            _count("from_device", func)
-        if func in _INDEXED:
-            _count_indices(func, args[1])
+        _count_host(func, args)
         inner_args, inner_kwargs = _values((args, kwargs))
         if "device" in inner_kwargs and inner_kwargs["device"] is not None:
             stays = torch.device(inner_kwargs["device"]).type == NAME
@@ -271,6 +269,34 @@ class PretendedTensor(torch.Tensor):
         if changed is not None:
             return changed
         return _wrapped(result)
+
+
+def _listened(func: Any, args: Any) -> None:
+    """Tell the listeners of an operator; their errors end it.
+
+    In a backward pass operators run in a thread of torch, which an error of Python would abort:
+    there it is kept until the pass has ended.
+    """
+    is_backward = isinstance(threading.current_thread(), threading._DummyThread)
+    for listener in list(_DEVICE.listeners):
+        try:
+            listener(str(func), args)
+        except Exception as error:
+            if not is_backward:
+                raise
+            _DEVICE.late.append(error)
+
+
+_engine = torch.autograd._engine_run_backward  # type: ignore[attr-defined]
+
+
+def _backward(*args: Any, **kwargs: Any) -> Any:
+    results = _engine(*args, **kwargs)
+    if not _DEVICE.late:
+        return results
+    first, *_ = _DEVICE.late
+    _DEVICE.late.clear()
+    raise first
 
 
 def _values(tree: Any) -> Any:
@@ -316,6 +342,20 @@ def _refuse_mixtures(func: Any, args: Any, kwargs: Any) -> None:
             f"Expected all tensors to be on the same device, but found at least two devices, "
             f"{NAME}:0 and {tensor.device}! ({func}, {tuple(tensor.shape)})"
         )
+
+
+def _count_host(func: Any, args: Any) -> None:
+    """Count what the host waits for, and what it hands over beside tensors of the device."""
+    if func in _SCALARS or func in _SIZED_BY_DATA:
+        _count("waits", func)
+    if func in _SCALARS:
+        _count("from_device", func)
+    if func in _INDEXED:
+        _count_indices(func, args[1])
+    if func in _WHERE:
+        for tensor in args:
+            if not isinstance(tensor, PretendedTensor):
+                _count("to_device", func)
 
 
 def _count_indices(func: Any, indices: Any) -> None:
@@ -438,6 +478,7 @@ def install() -> torch.device:
         fallback = torch.library.Library("_", "IMPL")
         fallback.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
         _DEVICE.libraries = [kernels_of_device, fallback]
+        torch.autograd._engine_run_backward = _backward  # type: ignore[attr-defined]
         # `.data = …` exchanges what torch sees, not `values`: modules get new parameters instead
         torch.__future__.set_overwrite_module_params_on_conversion(True)
     return torch.device(NAME, 0)
@@ -491,10 +532,12 @@ class MemoryRunsOut:
         Calls that fail, counted from 0.
     above : int
         Only operators whose first argument has more rows than this count.
+    within : str
+        Only operators that a function of this name asked for, or what it called, count.
     """
 
-    def __init__(self, operator: str, at: Any, above: int = 0) -> None:
-        self.operator, self.at, self.above = operator, at, above
+    def __init__(self, operator: str, at: Any, above: int = 0, within: str = "") -> None:
+        self.operator, self.at, self.above, self.within = operator, at, above, within
         self.calls = self.failures = 0
 
     def __call__(self, name: str, args: Any) -> None:
@@ -507,14 +550,25 @@ class MemoryRunsOut:
         args : sequence
             Its arguments.
         """
-        if self.operator not in name:
+        if self.operator not in name or (self.within and not _is_within(self.within)):
             return
-        if self.above and len(args[0]) <= self.above:
-            return
+        if self.above:
+            first = args[0] if args else None
+            if not isinstance(first, torch.Tensor) or not first.dim() or len(first) <= self.above:
+                return
         self.calls += 1
         if self.calls - 1 in self.at:
             self.failures += 1
             raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+
+
+def _is_within(function: str) -> bool:
+    frame = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code.co_name == function:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

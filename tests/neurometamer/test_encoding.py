@@ -453,14 +453,14 @@ def test_wrong_types_and_tables_are_named():
     with pytest.raises(InputError, match="activations must be a Activations, not a ndarray"):
         fit_encoding(values, subjects, table)
     with pytest.raises(
-        InputError, match="must be a mapping of text to a Patterns, not {'S1': array"
+        InputError, match=r"must be a mapping of text to a Patterns, not \{'S1': array"
     ):
         fit_encoding(activations, {"S1": values}, table)
     with pytest.raises(
-        InputError, match="patterns_by_subject must be a mapping .*, not a Patterns"
+        InputError, match=r"patterns_by_subject must be a mapping .*, not a Patterns"
     ):
         fit_encoding(activations, subjects["S1"], table)
-    with pytest.raises(InputError, match="table must be .*DataFrame"):
+    with pytest.raises(InputError, match="table must be a DataFrame, not"):
         fit_encoding(activations, subjects, "stimuli.csv")
     with pytest.raises(InputError, match="'RE' is in-sample under scheme 'all'"):
         fit_encoding(activations, subjects, table, scheme="all", tests=["RE"])

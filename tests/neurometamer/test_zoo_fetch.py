@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import io
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -24,7 +28,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.cut, self.asked = {}, None, []
+        self.files, self.cut, self.asked, self.ranges, self.slow = {}, None, [], True, False
 
     @property
     def url(self):
@@ -36,6 +40,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         content = self.server.files.get(self.path.lstrip("/"))
         begin = self.headers.get("Range")
         self.server.asked.append(begin)
+        if not self.server.ranges:
+            begin = None
         if content is None:
             self.send_error(404)
             return
@@ -49,6 +55,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         rest = content[first:]
         if self.server.cut is not None:
             rest, self.server.cut = rest[: self.server.cut], None
+        if self.server.slow:
+            with contextlib.suppress(OSError):  # the other side may be killed
+                while rest:
+                    self.wfile.write(rest[:100_000])
+                    rest = rest[100_000:]
+                    time.sleep(0.02)
+            return
         self.wfile.write(rest)
 
     def log_message(self, *_):
@@ -106,6 +119,52 @@ def test_a_download_that_was_cut_off_goes_on_where_it_stopped(server, cache, con
     assert server.asked == [None, "bytes=1000000-"]
 
 
+def test_a_server_that_gives_no_parts_gives_the_file_from_its_beginning(server, cache, content):
+    server.cut, server.ranges = 1_000_000, False
+    with pytest.raises(InputError, match="stopped after 1000000"):
+        fetch_weights(NAME)
+    assert fetch_weights(NAME).read_bytes() == content
+    assert server.asked == [None, "bytes=1000000-"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from neurometamer.zoo.fetching import download
+
+download(sys.argv[1], Path(sys.argv[2]))
+"""
+
+
+def test_a_killed_download_goes_on_where_it_was(server, tmp_path):
+    body = bytes(range(256)) * 20_000
+    server.files["x.pt"], server.slow = body, True
+    goal = tmp_path / "x.pt"
+    words = [sys.executable, "-c", KILLED, f"{server.url}/x.pt", str(goal)]
+    with subprocess.Popen(words) as process:
+        part = tmp_path / "part-x.pt"
+        for _ in range(600):
+            if part.is_file() and part.stat().st_size > 1_000_000:
+                break
+            time.sleep(0.1)
+        process.kill()
+    n_here = part.stat().st_size
+    assert 0 < n_here < len(body) and not goal.exists()
+    server.slow = False
+    download(f"{server.url}/x.pt", goal)
+    assert goal.read_bytes() == body
+    assert server.asked == [None, f"bytes={n_here}-"]
+
+
+def test_downloads_go_through_the_proxy_of_the_environment(server, tmp_path, monkeypatch):
+    address = "http://weights.example/x.pt"
+    server.files[address] = b"weights"  # a proxy is asked for the whole address
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    download(address, tmp_path / "x.pt")
+    assert (tmp_path / "x.pt").read_bytes() == b"weights"
+
+
 def test_a_part_that_is_longer_than_the_file_is_thrown_away(cache, content):
     cache.mkdir(parents=True)
     (cache / f"part-{FILE}").write_bytes(bytes(len(content) + 5))
@@ -118,8 +177,13 @@ def test_what_is_not_the_file_is_refused_and_not_kept(server, cache, content, mo
     torch.save(wrong, other)
     own = MODELS[NAME]
     refused = [
-        (b"<!DOCTYPE html><html>quota</html>", "", r"gave a web page in place of squeezenet"),
-        (b"", "", "gave nothing in place of"),
+        (
+            b"<!DOCTYPE html><html>quota</html>",
+            "",
+            r"what http\S* gave for squeezenet.* is a web page",
+        ),
+        (b"", "", r"gave for squeezenet.* is empty: download"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "", "is a pointer of Git LFS, not"),
         (content[:-1] + b"x", own.sha256, rf"has the SHA-256 .*, not {own.sha256}"),
         (content[: len(content) // 2], "", r"cannot be read as a state dict"),
         (other.getvalue(), "", r"does not fit squeezenet1_0: missing .*; unexpected"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from neurometamer.zoo.sources import build_network
 from neurometamer.zoo.table import WORKS as PAPERS
 from stimuli_gen.depth import DEPTHS, depth_units, find_stage
 
+TESTS = Path(__file__).resolve().parents[1]
 ARCHITECTURES = {}
 for _name, _entry in MODELS.items():
     ARCHITECTURES.setdefault((_entry.library, _entry.architecture), _name)
@@ -65,8 +68,8 @@ def test_every_architecture_loads_with_random_weights():
 
 @pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.parametrize("name", MODELS)
-def test_every_network_makes_a_metamer_of_a_photograph_on_the_command_line(
+@pytest.mark.parametrize("name", ARCHITECTURES.values())
+def test_every_architecture_makes_a_metamer_of_a_photograph_on_the_command_line(
     name, shared_data, tmp_path, monkeypatch
 ):
     (tmp_path / "photographs").mkdir()
@@ -211,6 +214,15 @@ def test_every_network_cites_its_papers():
     used = {key for entry in MODELS.values() for key in entry.cites}
     assert used == set(PAPERS)  # no paper of the table is cited by nobody
     assert "doi = {10.1109/CVPR.2016.90}" in bibtex(NETWORKS["resnet50_byol"])
+
+
+def test_the_readme_has_the_table_of_networks_as_it_is():
+    spec = importlib.util.spec_from_file_location("network_table", TESTS / "network_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = module.README.read_text(encoding="utf-8")
+    assert module.with_table(text) == text, "run python tests/network_table.py"
+    assert text.count("| `") >= len(MODELS)
 
 
 # -------------------------------------------------------------------------- networks written here

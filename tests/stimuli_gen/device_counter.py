@@ -44,7 +44,7 @@ STAYS = {
     "a number": lambda images: images * 2.0,
     "a number without dimensions": lambda images: images * torch.tensor(2.0),
     "one place": lambda images: images.clone().__setitem__(0, 1.0),
-    "where": lambda images: torch.where(images > 0, images, 0.0),
+    "where": lambda images: torch.where(images > 0, images, images),
     "another type": lambda images: images.to(torch.bfloat16),
     "transform": lambda images: torch.fft.irfft2(torch.fft.rfft2(images)),
 }
@@ -54,6 +54,7 @@ COPIES_THERE = {
     "from numpy": lambda images: torch.from_numpy(np.zeros(3)).to(DEVICE),
     "copy_": lambda images: images.copy_(torch.zeros(4, 3, 8, 8)),
     "a row": lambda images: images.__setitem__(0, torch.zeros(3, 8, 8)),
+    "a number of the host": lambda images: torch.where(images > 0, images, torch.tensor(0.0)),
     "places of the host": lambda images: images[torch.tensor([0, 2])],
 }
 WAITS = {

@@ -13,7 +13,7 @@ from tests.helpers.pretended_device import run_alone
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("checks", ["device_counter.py"])
+@pytest.mark.parametrize("checks", ["device_counter.py", "device_generators.py"])
 def test_in_a_process_of_its_own(checks):
     ended = run_alone(HERE / checks)
     assert ended.returncode == 0, ended.stdout + ended.stderr
