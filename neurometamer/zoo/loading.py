@@ -15,7 +15,7 @@ from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest_file
 from neurometamer.zoo.fetching import fetch_weights, find_weights
 from neurometamer.zoo.random_weights import RANDOM_WEIGHTS, randomize
-from neurometamer.zoo.sources import SOURCES, build_network, find_entry, model_entry
+from neurometamer.zoo.sources import build_network, find_entry, model_entry
 from neurometamer.zoo.table import (
     GREY,
     MODEL_SETS,
@@ -168,12 +168,12 @@ def load_model(
 
 def _kind_of_weights(entry: ModelEntry) -> str:
     """Say what default weights were trained on, as far as it is known: a user's are no ImageNet."""
-    is_own = Path(entry.weights_file).is_absolute()
-    if entry.training == "standard" and entry.classes is imagenet_classes and not is_own:
-        return "imagenet"
-    if entry.library in SOURCES and entry.training == "standard":
-        return entry.weights_tag or entry.training
-    return entry.training
+    if entry.training != "standard":
+        return entry.training
+    if Path(entry.weights_file).is_absolute():
+        return "own"
+    is_imagenet = entry.classes is imagenet_classes or not entry.weights_tag
+    return "imagenet" if is_imagenet else entry.weights_tag
 
 
 @checked
