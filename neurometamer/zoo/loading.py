@@ -172,8 +172,9 @@ def _kind_of_weights(entry: ModelEntry) -> str:
         return entry.training
     if Path(entry.weights_file).is_absolute():
         return "own"
-    is_imagenet = entry.classes is imagenet_classes or not entry.weights_tag
-    return "imagenet" if is_imagenet else entry.weights_tag
+    if entry.classes is imagenet_classes:
+        return "imagenet"
+    return entry.weights_tag or entry.training
 
 
 @checked
