@@ -341,30 +341,30 @@ def alexnet_gn(
 ) -> nn.Module:
     """Build the AlexNet with group normalization of Konkle & Alvarez (2022, Methods).
 
-        96-256-384-384-256 filters with group normalization, two fully connected layers with batch
-        normalization, and one to the embedding, which has length 1.
+    96-256-384-384-256 filters with group normalization, two fully connected layers with batch
+    normalization, and one to the embedding, which has length 1.
 
-        Parameters
-        ----------
-        n_outputs : int
-            Size of the embedding, or number of classes.
-        unit_length : bool
-            Whether the output has length 1, as an embedding has.
-        num_classes : int, optional
-            Number of classes, in place of an embedding.
+    Parameters
+    ----------
+    n_outputs : int
+        Size of the embedding, or number of classes.
+    unit_length : bool
+        Whether the output has length 1, as an embedding has.
+    num_classes : int, optional
+        Number of classes, in place of an embedding.
 
-        Returns
-        -------
-        torch.nn.Module
-            Parameters are named as in the authors' checkpoints.
+    Returns
+    -------
+    torch.nn.Module
+        Parameters are named as in the authors' checkpoints.
 
-        Examples
-        --------
-        >>> import torch
-        >>> network = alexnet_gn().eval()
-            >>> embedding = network(torch.rand(1, 3, 224, 224))
-        >>> embedding.shape, round(float(embedding.detach().norm()), 4)
-            (torch.Size([1, 128]), 1.0)
+    Examples
+    --------
+    >>> import torch
+    >>> network = alexnet_gn().eval()
+        >>> embedding = network(torch.rand(1, 3, 224, 224))
+    >>> embedding.shape, round(float(embedding.detach().norm()), 4)
+        (torch.Size([1, 128]), 1.0)
     """
 
     def _block(n_in: int, n_out: int, width: int, stride: int, padding: int) -> nn.Module:

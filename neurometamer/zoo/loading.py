@@ -17,7 +17,7 @@ from neurometamer.errors import InputError, name_ids, unknown_name
 from neurometamer.provenance import digest_file
 from neurometamer.zoo.fetching import fetch_weights, find_weights
 from neurometamer.zoo.random_weights import RANDOM_WEIGHTS, randomize
-from neurometamer.zoo.sources import SOURCES, build_network, find_entry, model_entry
+from neurometamer.zoo.sources import build_network, find_entry, model_entry
 from neurometamer.zoo.table import (
     GREY,
     MODEL_SETS,
@@ -206,15 +206,15 @@ def refuse_other_file(path: Path, entry: ModelEntry) -> None:
 
 def _kind_of_weights(entry: ModelEntry) -> str:
     """Say what default weights were trained on, as far as it is known: a user's are no ImageNet."""
-    is_own = Path(entry.weights_file).is_absolute()
-    if entry.training == "standard" and entry.classes is imagenet_classes and not is_own:
+    kind = "" if entry.training == "standard" else entry.training
+    if Path(entry.weights_file).is_absolute():
+        images = f"trained on {entry.trained_on}" if entry.trained_on else ""
+        return ", ".join(filter(None, (kind, images))) or "own"
+    if kind:
+        return kind
+    if entry.classes is imagenet_classes:
         return "imagenet"
-    if entry.library in SOURCES and entry.training == "standard":
-        return entry.weights_tag or entry.training
-    if is_own and entry.trained_on:
-        kind = "" if entry.training == "standard" else f"{entry.training}, "
-        return f"{kind}trained on {entry.trained_on}"
-    return entry.training
+    return entry.weights_tag or entry.training
 
 
 @checked

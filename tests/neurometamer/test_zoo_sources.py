@@ -514,7 +514,7 @@ def test_networks_of_the_user_are_not_called_imagenet(own, tmp_path):
     torch.save(loaded.network.state_dict(), tmp_path / "w.pth")
     text = own.read_text()
     own.write_text(f'{text}weights = "w.pth"\n')
-    assert load_model(str(own), device="cpu").weights == "standard (w.pth)"
+    assert load_model(str(own), device="cpu").weights == "own (w.pth)"
     own.write_text(f'{text}weights = "w.pth"\ntraining = "stylized"\n')
     assert load_model(str(own), device="cpu").weights == "stylized (w.pth)"
 
