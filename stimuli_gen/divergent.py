@@ -30,7 +30,15 @@ from neurometamer.arguments import checked
 from neurometamer.errors import InputError, name_ids
 from neurometamer.run_options import RunOptions
 from stimuli_gen.adversarial import check_photographs
-from stimuli_gen.criteria import KINDS, Judgment, judge, judge_metamers, judged_at, judged_at_once, top_class
+from stimuli_gen.criteria import (
+    KINDS,
+    Judgment,
+    judge,
+    judge_metamers,
+    judged_at,
+    judged_at_once,
+    top_class,
+)
 from stimuli_gen.fast import draft_model
 from stimuli_gen.matching import Match, Stages, match_stages, shifted
 from stimuli_gen.metamers import Contexts, cuts_of
