@@ -222,8 +222,7 @@ def _run(
                 tries |= work.tries()
                 losses |= work.losses(tried)
                 finished = work.take_finished(tried)
-                if run.on_frame is not None:
-                    work.show(run.on_frame, tried, finished)
+                work.show(run.on_frame, tried, finished)
                 for reference_id, (result, accepted) in finished.items():
                     search.checkpoint.put(reference_id, result, accepted=accepted)
                     done[reference_id] = result, accepted
@@ -425,11 +424,13 @@ class _Work:
 
     def show(
         self,
-        on_frame: OnFrame,
+        on_frame: OnFrame | None,
         tried: _Tried,
         finished: Mapping[str, tuple[Descended, int]],
     ) -> None:
         """Call `on_frame` for each image when its tries have doubled, and with the last one."""
+        if on_frame is None:
+            return
         for stimulus_id, (result, _) in finished.items():
             on_frame(stimulus_id, result.steps, result.image)
         for index, slot in enumerate(self.slots):

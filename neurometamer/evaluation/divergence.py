@@ -28,7 +28,7 @@ import pandas as pd
 
 from neurometamer.arguments import checked, checked_with
 from neurometamer.errors import InputError, name_ids, unknown_name
-from neurometamer.evaluation.recognizability import chosen_evaluators, seen_by
+from neurometamer.evaluation.recognizability import chosen_evaluators, shown_to
 from neurometamer.evaluation.sets import (
     MetamerSet,
     no_valid_note,
@@ -596,11 +596,7 @@ def _responses(
         activations = model.activations(batch, [stage])
         return activations[stage].flatten(1).float()
 
-    responses = []
-    for start in range(0, len(pictures), 64):
-        chunk = seen_by(evaluator, pictures[start : start + 64])
-        responses.append(rows_in_batches(respond, chunk, batch_size, evaluator.device))
-    return np.concatenate(responses)
+    return rows_in_batches(respond, shown_to(evaluator, pictures), batch_size, evaluator.device)
 
 
 def _by_state(

@@ -39,10 +39,10 @@ from neurometamer.run_options import RunOptions
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 from stimuli_gen.categories import CATEGORIES, RULES_16, sixteen_classes, to_sixteen
 from stimuli_gen.stimuli import to_8bit
+from stimuli_gen.stored_images import ImagesOnDisk
 
 if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
-    from stimuli_gen.stored_images import ImagesOnDisk
 
 TARGETS = ("own", "truth", "generator")
 """Whose class of the photograph counts as the right one for the metamer.
@@ -53,7 +53,6 @@ set of networks: the class of the largest mean probability).
 WAYS = (1000, 16)
 MEASURES = ("evaluator", "evaluator_weights", "trained", "took_part", "target", "ways", "rule")
 AVERAGE = "mean of evaluators"
-_CHUNK = 64
 Memory = dict[tuple[str, str], np.ndarray]
 
 # --------------------------------------------------------------------------------------- evaluators
@@ -93,6 +92,46 @@ def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
         picture = Image.fromarray(pixels)
         seen.append(preprocessing.cut(picture))
     return np.stack(seen)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Shown(ImagesOnDisk):
+    """Pictures that pass a network's preprocessing when they are read."""
+
+    model: StagedModel
+    pictures: np.ndarray | ImagesOnDisk
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        return seen_by(self.model, self.pictures[rows])
+
+
+def shown_to(model: StagedModel, pictures: np.ndarray | ImagesOnDisk) -> np.ndarray | ImagesOnDisk:
+    """Present 8-bit pictures to a network batch by batch, as it asks for them.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    pictures : ndarray or ImagesOnDisk
+        (n, 3, height, width) float32 in [0, 1], of 8 bits.
+
+    Returns
+    -------
+    ndarray or ImagesOnDisk
+        (n, 3, height, width) in the network's size; what is indexed is what `seen_by` gives.
+
+    Examples
+    --------
+    >>> from neurometamer.zoo import load_model
+    >>> model = load_model("squeezenet1_0", weights="random")
+    >>> pictures = shown_to(model, np.zeros((3, 3, 64, 64), dtype=np.float32))
+    >>> pictures.shape, pictures[1:].shape
+    ((3, 3, 224, 224), (2, 3, 224, 224))
+    """
+    size = model.preprocessing.size
+    if tuple(pictures.shape[2:]) == size:
+        return pictures
+    return _Shown(model=model, pictures=pictures, shape=(len(pictures), 3, *size))
 
 
 def chosen_evaluators(models: Sequence[StagedModel], include_untrained: bool) -> list[StagedModel]:
@@ -306,11 +345,7 @@ class _Classifier:
 
         if key and (model.digest, key) in self.kept:
             return self.kept[model.digest, key]
-        parts = []
-        for start in range(0, len(pictures), _CHUNK):
-            chunk = seen_by(model, pictures[start : start + _CHUNK])
-            parts.append(predict(model, chunk, self.batch_size))
-        probabilities = np.concatenate(parts)
+        probabilities = predict(model, shown_to(model, pictures), self.batch_size)
         if not np.isfinite(probabilities).all():
             raise InputError(f"{model.name}: probabilities are not finite; check its weights.")
         if key:

@@ -13,6 +13,7 @@ import neurometamer as nm
 import stimuli_gen as sg
 from neurometamer import evaluation
 from neurometamer.errors import InputError
+from neurometamer.evaluation.recognizability import seen_by, shown_to
 from neurometamer.run_options import RunOptions
 from neurometamer.training import LabeledImages, LoopOptions, accuracy_curve, train_network
 from neurometamer.training.checkpoints import read_safetensors
@@ -119,6 +120,23 @@ def test_a_pass_takes_as_many_images_as_memory_allows(models):
     for other in (full, asked, few):
         np.testing.assert_array_equal(made.read("relu"), other.read("relu"))
     assert fitting_batch(abs, (stimuli.images,), torch.device("cpu")) == 8
+
+
+def test_memory_is_asked_once_for_pictures_of_any_size(models):
+    """They pass the network's preprocessing batch by batch."""
+    ours, _ = models
+    pictures = np.random.default_rng(1).integers(0, 256, (70, 3, 40, 40)) / np.float32(255)
+    sizes = []
+
+    def note(name, args):
+        if name == "aten.convolution.default":
+            sizes.append(len(args[0]))
+
+    with listening(note):
+        probabilities = sg.predict(ours, shown_to(ours, pictures))
+    assert sizes[::2] == [4, 32, 32, 32]  # two convolutions a pass
+    expected = sg.predict(ours, seen_by(ours, pictures))
+    np.testing.assert_array_equal(probabilities, expected)
 
 
 def test_where_memory_runs_out_the_batch_is_halved(models):

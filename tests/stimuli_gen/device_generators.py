@@ -32,6 +32,8 @@ from stimuli_gen import (
     null_distribution,
     stage_model,
 )
+from stimuli_gen.eigendistortions import rayleigh_quotients
+from stimuli_gen.jacobians import Spectrum, krylov_pair, solve_by_jacobian
 from stimuli_gen.matching import shifted
 from stimuli_gen.synthesis.batch import LOOK_EVERY
 from stimuli_gen.synthesis.loop import Start
@@ -159,13 +161,16 @@ def traffic_of_steps(make, models, references, run, short=16, long=32):
 
 @pytest.fixture(scope="module")
 def pair():
-    return [network(), network(seed=1)]
+    models = [network(), network(seed=1)]
+    for model in models:
+        assert model.digest  # reads the weights back, once
+    return models
 
 
 @pytest.mark.parametrize("what", CANNOT_FINISH)
 def test_steps_neither_copy_nor_wait_where_nothing_can_finish(what, pair, photographs):
     make = CANNOT_FINISH[what]
-    to_device, waits, more = traffic_of_steps(make, pair, photographs, RunOptions())
+    to_device, waits, more = traffic_of_steps(make, pair, photographs, RunOptions(), 6, 12)
     assert to_device <= 0 and waits <= 0, more
 
 
@@ -174,9 +179,61 @@ def test_steps_neither_copy_nor_wait_where_nothing_can_finish(what, pair, photog
 def test_steps_wait_once_a_look_where_images_may_finish(what, look_every, pair, photographs):
     make = MAY_FINISH[what]
     run = RunOptions(look_every=look_every)
-    to_device, waits, more = traffic_of_steps(make, pair, photographs, run)
+    short = look_every or 16  # as many as it takes to look as seldom as it may
+    to_device, waits, more = traffic_of_steps(make, pair, photographs, run, short, short + 16)
     assert to_device <= 0, more
     assert 0 < waits <= 16 / (look_every or LOOK_EVERY) + 1, more
+
+
+@pytest.mark.parametrize("look_every", [None, 8])
+def test_a_greedy_search_copies_and_waits_once_a_look(look_every, pair, photographs):
+    def search(models, references, tries, run):
+        greedy_interference(models[0], references, confidence=0.99, max_tries=tries, run=run)
+
+    run = RunOptions(look_every=look_every)
+    short = look_every or 16
+    costs = traffic_of_steps(search, pair, photographs, run, short, short + 16)
+    n_looks = 16 / (look_every or LOOK_EVERY)
+    assert costs[:2] == (n_looks, n_looks), costs[2]
+
+
+def test_krylov_spaces_wait_once_a_restart(photographs):
+    """A space of 24 vectors is restarted with 10 of them."""
+    factor = torch.randn(2, 60, 60, generator=torch.Generator().manual_seed(0)).double()
+    matrix = (factor @ factor.transpose(1, 2)).to(DEVICE)
+    start = torch.ones(2, 60, dtype=torch.float64, device=DEVICE)
+    nothing = start.new_zeros(2, 0, 60), start.new_zeros(2)
+    spectrum = Spectrum(tolerance=1e-300, max_products=24 + 3 * 14 + 1)
+    with counted() as traffic:
+        krylov_pair(
+            lambda vectors: (matrix @ vectors[..., None])[..., 0], start, *nothing, spectrum, True
+        )
+    assert (traffic.waits, traffic.to_device) == (4, 0), traffic.listed()
+
+
+def test_a_whole_jacobian_waits_once_an_image(pair, photographs):
+    starts = np.random.default_rng(0).normal(size=(N, 1, 3, 16, 16)).astype(np.float32)
+    images = photographs.images
+    waits = []
+    for n in (2, 5):
+        with counted() as traffic:
+            solve_by_jacobian(pair[0], "early", images[:n], starts[:n], Spectrum(), 64)
+        at_solver = [
+            times
+            for (kind, place, _), times in traffic.places.items()
+            if kind == "waits" and "jacobians.py" in place
+        ]
+        waits.append(sum(at_solver))
+    assert waits == [2 + 3, 5 + 3]  # for the rank of each; vectors, values and residuals at the end
+
+
+def test_changes_are_judged_as_many_at_once_as_memory_allows(pair, photographs):
+    changes = np.random.default_rng(0).normal(size=(N, 3, 16, 16)).astype(np.float32)
+    with counted() as traffic:
+        there = rayleigh_quotients(pair[0], "late", photographs.images, changes)
+    assert traffic.from_device == 1, traffic.listed()
+    here = rayleigh_quotients(network(HOST), "late", photographs.images, changes)
+    np.testing.assert_allclose(there, here, rtol=1e-5)
 
 
 def others(models, references):
@@ -198,11 +255,11 @@ def test_every_generator_runs_there_without_float64_and_is_near_the_cpu(photogra
     """Rounding differs: some hand-written gradients are for CPUs only."""
     makers = CANNOT_FINISH | {f"{name}, may finish": make for name, make in MAY_FINISH.items()}
     on_host = [network(HOST), network(HOST, seed=1)]
-    expected = {name: make(on_host, photographs, 6) for name, make in makers.items()}
+    expected = {name: make(on_host, photographs, 4) for name, make in makers.items()}
     with without_float64():
         models = [network(), network(seed=1)]
         for name, make in makers.items():
-            images = make(models, photographs, 6).images
+            images = make(models, photographs, 4).images
             np.testing.assert_allclose(images, expected[name].images, atol=2e-3, err_msg=name)
         for name, made in others(models, photographs.select(ids=["p0", "p1"])).items():
             assert np.isfinite(made.images).all() and len(made) >= 2, name
@@ -244,18 +301,63 @@ def test_few_passes_are_for_images_that_are_finished(device, step_size):
     assert all(result.reached for result in results.values())
 
 
+@pytest.fixture(scope="module")
+def looked_at_each_step():
+    return march(HOST, [], batch_size=4, look_every=1, step_size=0.01)
+
+
 @pytest.mark.parametrize("look_every", [1, 2, 5])
 @pytest.mark.parametrize("device", [HOST, DEVICE])
-def test_looking_less_often_changes_no_image(device, look_every):
-    expected = march(HOST, [], batch_size=4, look_every=1)
-    results = march(device, [], batch_size=8, look_every=look_every)
+def test_looking_less_often_changes_no_image(device, look_every, looked_at_each_step):
+    results = march(device, [], batch_size=8, look_every=look_every, step_size=0.01)
     for name, result in results.items():
-        np.testing.assert_array_equal(result.image, expected[name].image)
+        expected = looked_at_each_step[name]
+        np.testing.assert_array_equal(result.image, expected.image)
         assert (result.steps, result.score, result.score_shown) == (
-            expected[name].steps,
-            expected[name].score,
-            expected[name].score_shown,
+            expected.steps,
+            expected.score,
+            expected.score_shown,
         )
+
+
+def test_looking_less_often_changes_no_search(photographs):
+    """Images end at different tries, and others take their places."""
+
+    def search(device, **given):
+        torch.manual_seed(0)
+        layers = nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(196, 5)
+        model = stage_model(
+            nn.Sequential(*layers),
+            stages={"relu": "1"},
+            preprocessing=PLAIN,
+            class_names=list("abcde"),
+            name="flat",
+            weights="random",
+            trained=False,
+            device=device,
+        )
+        frames = {}
+
+        def keep(*frame):
+            name, number, image = frame
+            frames[name, number] = image
+
+        run = RunOptions(batch_size=4, on_frame=keep, **given)
+        made = greedy_interference(
+            model, photographs, confidence=0.3, amplitude=15, max_tries=40, run=run
+        )
+        return made, frames
+
+    expected, frames = search(HOST)
+    assert expected.table["success"].nunique() == 2
+    for device, given in ((HOST, {"look_every": 5}), (DEVICE, {}), (DEVICE, {"look_every": 7})):
+        made, own_frames = search(device, **given)
+        np.testing.assert_array_equal(made.images, expected.images)
+        for column in ("tries", "accepted", "success", "confidence_float", "confidence_png"):
+            assert made.table[column].tolist() == expected.table[column].tolist(), column
+        assert own_frames.keys() == frames.keys()
+        for name, image in own_frames.items():
+            np.testing.assert_array_equal(image, frames[name])
 
 
 @pytest.mark.parametrize("rounds_alike", [True, False])
@@ -290,7 +392,8 @@ def test_the_batch_is_as_large_as_memory_allows_unless_the_user_says(photographs
 
     def largest(**given):
         n_at_once.clear()
-        march(DEVICE, [], on_step=lambda seen: n_at_once.append(seen.n_computed), **given)
+        given |= {"on_step": lambda seen: n_at_once.append(seen.n_computed), "max_steps": 5}
+        march(DEVICE, [], **given)
         return max(n_at_once)
 
     assert largest() == 32  # the device does not tell its memory: what is usual
