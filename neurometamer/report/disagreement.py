@@ -243,9 +243,9 @@ def divergent_text(study: Study) -> str:
         f"{chosen.get('stage', '–')}{_stages_of(rows)}, by preset {chosen.get('preset', '–')} with "
         f"weight {chosen.get('apart', '–')} of B: the photograph to A by the criteria of Feather "
         f"et al. (2023), with {chosen.get('null_pairs', '–')} pairs of different photographs as "
-        "null, and in B no more like it than the median of B's null pairs, in the spirit of maximum "
-        f"differentiation (Wang & Simoncelli 2008). {prior_text(rows)} Networks that are much "
-        "alike may have no such image: that is a result, too."
+        "null, and in B no more like it than the median of B's null pairs, in the spirit of "
+        f"maximum differentiation (Wang & Simoncelli 2008). {prior_text(rows)} Networks that are "
+        "much alike may have no such image: that is a result, too."
     )
 
 

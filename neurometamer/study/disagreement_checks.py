@@ -91,19 +91,20 @@ def check_disagreement(work: Workspace, watch: Watch) -> None:
         if not sets:
             continue
         chosen = getattr(settings, section)
+        made: list[str] = []
         with watch(prefix=f"{section}.photographs: "):
             ids = _photograph_ids(work)
-            choose_ids(ids, chosen.photographs, section)
+            made = choose_ids(ids, chosen.photographs, section)
             if section == "divergent" and len(ids) < 2:
                 raise InputError(
                     f"a null needs two photographs, not {name_ids(ids)}; give more photographs."
                 )
         with watch(prefix=f"{section}: "):
             check_numbers(work, section)
-        if section == "controversial":
+        if section == "controversial" and made:
             with watch(prefix="controversial: "):
                 check = check_bank if chosen.stage else check_classes
-                check(work)
+                check(work, made)
         known = [names for names in dict.fromkeys(sets) if are_known(work, names)]
         for names in known:
             with watch(prefix=f"{section}: "):
@@ -304,13 +305,15 @@ def check_size(names: Sequence[str], image_size: int) -> None:
             at_size(load_model(name, weights="random", device="cpu"), wanted)
 
 
-def check_bank(work: Workspace) -> None:
+def check_bank(work: Workspace, made: Sequence[str]) -> None:
     """Count the images with which each is compared.
 
     Parameters
     ----------
     work : Workspace
         The study.
+    made : sequence of str
+        Photographs for which images are made.
 
     Raises
     ------
@@ -324,7 +327,6 @@ def check_bank(work: Workspace) -> None:
     bank = ids
     if chosen.bank:
         bank = [str(name) for name in list_photographs(work.source(chosen.bank)).table["id"]]
-    made = choose_ids(ids, chosen.photographs, "controversial")
     fewest = min((len(set(bank) - {name}) for name in made), default=len(bank))
     if fewest < FEWEST:
         raise InputError(
@@ -333,13 +335,15 @@ def check_bank(work: Workspace) -> None:
         )
 
 
-def check_classes(work: Workspace) -> None:
+def check_classes(work: Workspace, made: Sequence[str]) -> None:
     """Refuse networks of different classes, and targets that are no classes or the same.
 
     Parameters
     ----------
     work : Workspace
         The study.
+    made : sequence of str
+        Photographs for which images are made.
 
     Raises
     ------
@@ -361,16 +365,15 @@ def check_classes(work: Workspace) -> None:
                 f"{first} and {second} have different classes ({len(classes)} and {len(others)}, "
                 "or other names); give networks of the same classes, or a stage."
             )
-        ids = choose_ids(_photograph_ids(work), chosen.photographs, "controversial")
         targets = []
         for target in (chosen.target_a, chosen.target_b):
             if target.endswith(".csv"):
-                given = read_targets(work.source(target), ids)
-                targets.append(class_indices(given, ids, classes, first))
+                given = read_targets(work.source(target), made)
+                targets.append(class_indices(given, made, classes, first))
             elif target not in RULES:
                 index = class_index(target, "each photograph", classes, first)
-                targets.append(dict.fromkeys(ids, index))
-        same = [name for name in ids if len(targets) == 2 and targets[0][name] == targets[1][name]]
+                targets.append(dict.fromkeys(made, index))
+        same = [name for name in made if len(targets) == 2 and targets[0][name] == targets[1][name]]
         if same:
             raise InputError(
                 f"target_a and target_b are the same class, '{classes[targets[0][same[0]]]}', for "
