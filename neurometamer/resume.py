@@ -211,7 +211,8 @@ def writes_into(
 ) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
     """Let a function work alone in the folder that it writes into.
 
-    Every command that fills a folder is such a function.
+    Every command that fills a folder is such a function. The folder of its argument ``images`` is
+    refused: what is written there would pass for the user's own images from then on.
 
     Parameters
     ----------
@@ -234,12 +235,41 @@ def writes_into(
             if not isinstance(folder, (str, os.PathLike)):
                 # no folder, or the function refuses it by name
                 return function(*args, **kwargs)
+            refuse_folder_of_images(folder, given.arguments.get("images"))
             with alone_in(folder):
                 return function(*args, **kwargs)
 
         return _alone
 
     return _decorate
+
+
+def refuse_folder_of_images(folder: str | os.PathLike[str], images: object) -> None:
+    """Refuse to write into a folder of images that are read.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where to write.
+    images : object
+        Path of images, or a list of these; anything else is passed over.
+
+    Raises
+    ------
+    InputError
+        When one is the folder.
+    """
+    given = [images] if isinstance(images, (str, os.PathLike)) else images
+    if not isinstance(given, (list, tuple)):
+        return
+    for path in given:
+        if isinstance(path, (str, os.PathLike)) and os.path.realpath(path) == os.path.realpath(
+            folder
+        ):
+            raise InputError(
+                f"{os.fspath(folder)} holds the images that are read (--images); choose another "
+                "folder to write into (--out)."
+            )
 
 
 @contextlib.contextmanager

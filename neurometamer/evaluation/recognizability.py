@@ -15,6 +15,7 @@ for a set of networks; see `TARGETS`. Feather, J. et al. (2023). Nature Neurosci
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ from neurometamer.evaluation.sets import (
 )
 from neurometamer.run_options import RunOptions
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
-from stimuli_gen.categories import CATEGORIES, RULES_16, sixteen_classes, to_sixteen
+from stimuli_gen.categories import CATEGORIES, N_IMAGENET, RULES_16, sixteen_classes, to_sixteen
 from stimuli_gen.stimuli import to_8bit
 from stimuli_gen.stored_images import ImagesOnDisk
 
@@ -199,7 +200,8 @@ def recognition_table(
     target : {"own", "truth", "generator"}
         See `TARGETS`.
     ways : sequence of int
-        1000 (all classes of the evaluator) and 16 (categories, `stimuli_gen.categories`).
+        1000 (all classes of the evaluator) and 16 (categories, `stimuli_gen.categories`). Where no
+        evaluator has ImageNet's classes, the 16 of both are left out, with a warning.
     rules : sequence of str
         How 1,000 classes become 16 categories, see `stimuli_gen.categories.RULES_16`.
     truth : mapping of str to int or str, optional
@@ -309,8 +311,18 @@ def _measures(
         if rule not in RULES_16:
             raise unknown_name("16-category rule", rule, RULES_16)
     refuse_embeddings(*chosen)
+    wrong = [evaluator.name for evaluator in chosen if evaluator.n_classes != N_IMAGENET]
+    asked = list(dict.fromkeys(ways))
+    if {*asked} == {*WAYS} and len(wrong) == len(chosen):
+        asked = [N_IMAGENET]
+        warnings.warn(
+            f"{name_ids(wrong)} have classes of their own: 1000 ways are all of these, and the 16 "
+            "categories, which are made of ImageNet's 1,000, are left out.",
+            UserWarning,
+            stacklevel=3,
+        )
     measures = []
-    for n_ways in dict.fromkeys(ways):
+    for n_ways in asked:
         if n_ways not in WAYS:
             raise unknown_name("number of ways", str(n_ways), [str(known) for known in WAYS])
         for rule in rules if n_ways == 16 else ("all classes",):
@@ -321,11 +333,10 @@ def _measures(
             "not "
             f"{list(ways)} ways and {list(rules)}."
         )
-    wrong = [evaluator.name for evaluator in chosen if evaluator.n_classes != 1000]
-    if 16 in ways and wrong:
+    if 16 in asked and wrong:
         raise InputError(
             f"16 categories are made of ImageNet's 1,000 classes, which {name_ids(wrong)} lack(s); "
-            "use other evaluators, or only ways=(1000,)."
+            "use other evaluators, or 1000 as the number of ways: all classes of a network."
         )
     return measures
 

@@ -157,7 +157,7 @@ def _pairs_of(rows: pd.DataFrame) -> str:
 
 def _stages_of(rows: pd.DataFrame) -> str:
     """Name the stage of each network, behind the words of the settings."""
-    places = {}
+    places: dict[str, None] = {}
     for letter in "ab":
         own = rows[[f"network_{letter}", f"stage_{letter}"]].drop_duplicates().astype(str)
         places |= dict.fromkeys(" at ".join(pair) for pair in own.to_numpy())

@@ -216,3 +216,18 @@ def test_a_null_that_is_another_file_is_named_by_what_it_holds(tmp_path, photogr
                 weights="random",
                 nulls=[file],
             )
+
+
+def test_a_folder_of_images_is_not_written_into(photographs):
+    before = sorted(photographs.iterdir())
+    calls = {
+        "interference": commands.stimuli_interference,
+        "control": lambda **given: commands.stimuli_control("pgd_l2", **given),
+        "eigendistortion": lambda **given: commands.stimuli_eigendistortion(stage="late", **given),
+    }
+    for make in calls.values():
+        with pytest.raises(InputError, match=r"holds the images that are read .* choose another"):
+            make(model=NETWORK, images=photographs, out=photographs / ".." / "photographs")
+    with pytest.raises(InputError, match="holds the images that are read"):
+        commands.stimuli_metamer(NETWORK, stage="late", images=photographs, out=photographs)
+    assert sorted(photographs.iterdir()) == before

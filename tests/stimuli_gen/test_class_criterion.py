@@ -12,7 +12,8 @@ from torch import nn
 
 from neurometamer.commands import validity_table
 from neurometamer.commands.metamers import of_worst_network, with_validity
-from neurometamer.evaluation import metamer_set
+from neurometamer.errors import InputError
+from neurometamer.evaluation import metamer_set, recognition_table
 from neurometamer.report.methods import class_asked
 from stimuli_gen import (
     Preprocessing,
@@ -205,3 +206,14 @@ def test_tables_of_when_the_16_categories_were_the_only_criterion_are_read(photo
     stored = metamer_set(photographs, replace(shown, table=table), members=["imagenet"])
     assert stored.table["same_class"].tolist() == newer.table["same_class"].tolist()
     assert stored.class_criterion == newer.class_criterion == "16 categories"
+
+
+def test_networks_of_own_classes_recognize_among_these(photographs, shown):
+    joined = metamer_set(photographs, shown, members=["ten"])
+    evaluators = [replace(network("ten", seed=seed), name=f"ten {seed}") for seed in (1, 2)]
+    with pytest.warns(UserWarning, match="classes of their own: 1000 ways are all of these"):
+        table = recognition_table(evaluators, [joined], include_untrained=True)
+    assert table["ways"].unique().tolist() == [1000]
+    mixed = [evaluators[0], network("imagenet")]
+    with pytest.raises(InputError, match=r"which .* lack\(s\); use other evaluators"):
+        recognition_table(mixed, [joined], include_untrained=True)
