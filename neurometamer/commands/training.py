@@ -93,8 +93,8 @@ def train(
     pandas.DataFrame
         ``curves.csv``: accuracy of clear, attacked (L2 or L-infinity, as in the training; else
         L-infinity) and blurred validation images, and of images with the noise or the random
-        perturbation of the training. Of several processes (``torchrun -m
-        neurometamer.cli train …``) the first measures; the others return no rows.
+        perturbation of the training. Of several processes (torchrun) the first measures; the
+        others return no rows.
 
     Raises
     ------

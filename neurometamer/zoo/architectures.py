@@ -362,9 +362,9 @@ def alexnet_gn(
     --------
     >>> import torch
     >>> network = alexnet_gn().eval()
-        >>> embedding = network(torch.rand(1, 3, 224, 224))
+    >>> embedding = network(torch.rand(1, 3, 224, 224))
     >>> embedding.shape, round(float(embedding.detach().norm()), 4)
-        (torch.Size([1, 128]), 1.0)
+    (torch.Size([1, 128]), 1.0)
     """
 
     def _block(n_in: int, n_out: int, width: int, stride: int, padding: int) -> nn.Module:

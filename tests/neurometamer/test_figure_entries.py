@@ -71,7 +71,9 @@ def map_page(folder: Path) -> Path:
 
 def evaluation_page(folder: Path) -> Path:
     row = {"set": "A", "stage": "late", "members": "A", "n_images": 4, "n_valid": 3}
-    validity = pd.DataFrame([{**row, "n_not_judged": 0, "pass_both": 0.75}])
+    validity = pd.DataFrame(
+        [{**row, "n_not_judged": 0, "pass_above_null": 0.75, "pass_both": 0.75}]
+    )
     return evaluation.write_report(folder, {"validity": validity}, {"settings": {"parts": []}})
 
 

@@ -490,22 +490,9 @@ def test_options_of_a_data_set_that_do_not_fit_are_told(scanned, words, message)
     assert "\n" not in str(error.value)
 
 
-def test_contrasts_of_surfaces_are_refused(spoiled, tmp_path):
-    func = spoiled / "bids" / "derivatives" / "fmriprep" / "sub-01" / "ses-1" / "func"
-    confounds = func / f"{bids_name('01', 1)}_desc-confounds_timeseries.tsv"
-    n_volumes = len(pd.read_csv(confounds, sep="\t"))
-    values = np.random.default_rng(0).normal(1000, 5, size=(n_volumes, 30)).astype(np.float32)
-    arrays = [nibabel.gifti.GiftiDataArray(volume) for volume in values]
-    for hemisphere in "LR":
-        start = f"{bids_name('01', 1)}_hemi-{hemisphere}_space-fsnative_bold"
-        nibabel.save(nibabel.GiftiImage(darrays=arrays), func / f"{start}.func.gii")
-        (func / f"{start}.json").write_text(json.dumps({"RepetitionTime": 2.0}))
-    given = of_data_set(spoiled) | {"masks": {"V1": "no.nii"}}
-    surface = {"bold": [next(func.glob("*.func.gii"))], "events": ["e.tsv"], "contrast": "a - b"}
-    with pytest.raises(InputError, match=r"func\.gii is no volume, and contrasts .--contrast."):
-        fmri_betas(given["masks"], tmp_path / "out", **surface)
+def test_a_task_does_not_go_with_betas(tmp_path):
     with pytest.raises(InputError, match=r"task .--task. are for the runs of a BIDS data set"):
-        fmri_patterns(given["masks"], betas=tmp_path, task="images")
+        fmri_patterns({"V1": "no.nii"}, betas=tmp_path, task="images")
 
 
 def test_labels_of_a_data_set_do_not_go_with_files(scanned):

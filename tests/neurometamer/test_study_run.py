@@ -218,7 +218,8 @@ def test_the_report_tells_the_corrected_p_and_its_family(small_study):
         ('measure = "poisson"', "takes rates of zero or more, and betas"),
         (
             'comparator = "whitened-cosine"',
-            "rsa: interval 'projection' is not defined for comparator='whitened-cosine'",
+            r"rsa: interval 'projection' is not defined for \[rsa\] comparator = .whitened-cosine.; "
+            r"give \[rsa\] interval = .stimuli.",
         ),
         ('interval = "boot"', "rsa.interval: unknown interval 'boot'"),
     ],
