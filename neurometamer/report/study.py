@@ -141,8 +141,8 @@ def _metamer_section(study: Study) -> Section | None:
         cells.append([str(name), success, valid, str(evaluator), same_class, top5, probability])
     columns = (
         "made for",
-        "same class to all of them",
-        "valid (same class to each, above the null)",
+        "same first class to all of them",
+        "valid (same of 16 classes or, of other networks, of their own; above the null)",
         "evaluator",
         "says the photograph's class",
         "has it among its first five",
